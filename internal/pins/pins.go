@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pins keeps the modules of the first steps in go.mod until their users exist.
+package pins
+
+import (
+	_ "github.com/containerd/errdefs"
+	_ "github.com/containerd/errdefs/pkg/errgrpc"
+	_ "github.com/containernetworking/cni/libcni"
+	_ "github.com/containernetworking/plugins/pkg/ns"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/go-containerregistry/pkg/v1/remote"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "github.com/google/nftables"
+	_ "github.com/google/renameio/v2"
+	_ "github.com/kdomanski/iso9660"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/lima-vm/go-qcow2reader"
+	_ "github.com/moby/sys/mountinfo"
+	_ "github.com/opencontainers/cgroups"
+	_ "github.com/opencontainers/cgroups/manager"
+	_ "github.com/opencontainers/go-digest"
+	_ "github.com/opencontainers/image-spec/specs-go/v1"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/spf13/cobra"
+	_ "github.com/vishvananda/netlink"
+	_ "github.com/vishvananda/netns"
+	_ "go.etcd.io/bbolt"
+	_ "go.uber.org/goleak"
+	_ "go.uber.org/zap"
+	_ "go.yaml.in/yaml/v3"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/grpc"
+	_ "google.golang.org/grpc/health"
+	_ "google.golang.org/grpc/reflection"
+	_ "google.golang.org/protobuf/proto"
+	_ "k8s.io/cri-api/pkg/apis/runtime/v1"
+	_ "libvirt.org/go/libvirt"
+	_ "libvirt.org/go/libvirtxml"
+	_ "sigs.k8s.io/yaml"
+)

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// The interfaces that the use cases need, and what each promises. All are safe for
+// concurrent use. Methods that can block honour ctx. Errors carry errdefs classes:
+// NotFound, AlreadyExists, InvalidArgument, FailedPrecondition, Unavailable (try
+// again later), DeadlineExceeded (through ctx), anything else is unexpected.
+// "Idempotent" means that doing it again, also after a crash in the middle, succeeds
+// and leaves the same state. lifecycletest holds a contract suite per interface that
+// the fake and the real adapter both pass.
+
+// Hypervisor runs one domain per sandbox. Domains are named by sandbox ID; a domain
+// that does not carry our owner's mark is never touched and never returned.
+type Hypervisor interface {
+	// Ready tells whether libvirt answers now: nil, or Unavailable with the reason.
+	// It answers from the state of the connection within a second, never hangs.
+	Ready(ctx context.Context) error
+	// Define makes the domain, or replaces the definition of an inactive one. It is
+	// FailedPrecondition for an active one. Idempotent.
+	Define(ctx context.Context, m vm.Machine) error
+	// Start makes QEMU with the guest's CPUs halted. The taps exist in the host's
+	// network namespace when it returns. FailedPrecondition if already active.
+	Start(ctx context.Context, id string) error
+	// Resume lets the CPUs run. Idempotent for a running domain.
+	Resume(ctx context.Context, id string) error
+	// PID is QEMU's process ID. FailedPrecondition if the domain is not active.
+	PID(ctx context.Context, id string) (int, error)
+	// PowerButton presses the ACPI power button and returns; the guest may ignore it.
+	PowerButton(ctx context.Context, id string) error
+	// Destroy ends QEMU at once and returns when it is gone. Idempotent, also for an
+	// absent domain.
+	Destroy(ctx context.Context, id string) error
+	// Undefine removes the domain with its NVRAM, managed save, libvirt's log of it and whatever
+	// else libvirt keeps for it. FailedPrecondition while active. Idempotent.
+	Undefine(ctx context.Context, id string) error
+	// Domain returns the domain's state now; State is DomainAbsent for an unknown one.
+	Domain(ctx context.Context, id string) (vm.Domain, error)
+	// Domains lists all domains of our owner.
+	Domains(ctx context.Context) ([]vm.Domain, error)
+	// Stats samples all active domains of ours in one bulk call.
+	Stats(ctx context.Context) ([]vm.DomainStats, error)
+	// LastShutdown reads from QEMU's log how and when the domain last ended; NotFound
+	// if the log says nothing.
+	LastShutdown(ctx context.Context, id string) (vm.LastShutdown, error)
+	// Events delivers what happens to our domains, in libvirt's order. There is one
+	// listener; the channel is never closed and never drops: the adapter queues.
+	Events() <-chan vm.Event
+}
+
+// GuestAgent speaks to qemu-guest-agent in the guest. Calls for one sandbox are
+// serialised, few run at once over all: a hung agent must not hold up others.
+type GuestAgent interface {
+	// Exec runs a command in the guest and waits for its end. When ctx ends first the
+	// guest's process is killed with its children, and the error is DeadlineExceeded
+	// (or Canceled) . Unavailable while no agent answers: it waits for one until ctx ends.
+	Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.ExecResult, error)
+	// Shutdown asks the agent to power the guest off; Unavailable without an agent.
+	Shutdown(ctx context.Context, id string) error
+}
+
+// Network gives sandboxes their network by CNI.
+type Network interface {
+	// Ready tells whether a sandbox could be attached now: a valid configuration, its
+	// plugins present (and CNI STATUS where the plugins know it). nil or Unavailable
+	// with the reason. Answers within a second from what it last saw.
+	Ready(ctx context.Context) error
+	// Setup makes the netns and runs CNI ADD. From then on the netns drops everything
+	// and answers nothing itself. It undoes its own work when it fails; an error
+	// wrapping revert.ErrIncomplete says that Teardown is still needed.
+	Setup(ctx context.Context, req vm.NetworkRequest) (vm.Network, error)
+	// Check runs CNI CHECK and looks whether the netns is still there: NotFound when
+	// the netns is gone (host reboot), FailedPrecondition when the plugins object.
+	Check(ctx context.Context, n vm.Network) error
+	// Wire moves the tap of each NIC from the host's netns into the sandbox's and
+	// connects it, guest-only addresses enforced. Idempotent. Call it for every new
+	// QEMU, before its CPUs run.
+	Wire(ctx context.Context, n vm.Network) error
+	// Teardown runs CNI DEL with the request of the ADD and removes the netns. Safe
+	// for a half-made or absent network. Idempotent.
+	Teardown(ctx context.Context, req vm.NetworkRequest) error
+	// Stats reads the counters of the NICs, seen from the guest.
+	Stats(ctx context.Context, n vm.Network) ([]vm.NICStats, error)
+	// List returns the requests of all sandboxes of ours that hold a netns or a CNI
+	// cache entry, for garbage collection.
+	List(ctx context.Context) ([]vm.NetworkRequest, error)
+}
+
+// Images is the store of VM disk images.
+type Images interface {
+	// Resolve finds an image by ID ("sha256:..."), by unique ID prefix, or by name (tag
+	// "latest" if none, aliases applied). NotFound if it is not in the store.
+	Resolve(ctx context.Context, ref string) (vm.Image, error)
+	List(ctx context.Context) ([]vm.Image, error)
+	// Pull fetches an image, or finds that it is up to date, and returns it. Two pulls
+	// of one reference share the work. progress may be nil; it is called from one
+	// goroutine at a time and must not block.
+	Pull(ctx context.Context, ref string, auth vm.RegistryAuth, progress func(vm.PullProgress)) (vm.Image, error)
+	// Import stores a disk read from r under a name.
+	Import(ctx context.Context, name string, r io.Reader, progress func(vm.PullProgress)) (vm.Image, error)
+	// Remove deletes the image that ref names, all its names included. Whether it is in
+	// use is the caller's to know. Idempotent.
+	Remove(ctx context.Context, ref string) error
+	// Usage is what the store holds, cached for a short while.
+	Usage(ctx context.Context) (vm.FSUsage, error)
+}
+
+// Disks makes and removes the files of a sandbox.
+type Disks interface {
+	// CreateRoot makes the overlay d.Path on d.Backing with at least d.Size bytes,
+	// whole or not at all. An existing file is left alone: it has a guest's data.
+	CreateRoot(ctx context.Context, d vm.Disk) error
+	// WriteSeed writes the seed ISO, whole or not at all, readable by QEMU's user
+	// and not by others.
+	WriteSeed(ctx context.Context, path string, iso []byte) error
+	// CreateSpool makes the empty console spool that QEMU may append to. An existing
+	// one is left alone.
+	CreateSpool(ctx context.Context, path string) error
+	// RemoveFile removes one file of a sandbox. Idempotent.
+	RemoveFile(ctx context.Context, path string) error
+	// RemoveSandbox removes the folder of a sandbox with all in it. Idempotent.
+	RemoveSandbox(ctx context.Context, id string) error
+	// List returns the IDs of all sandboxes that have a folder.
+	List(ctx context.Context) ([]string, error)
+	// Usage is what the sandbox's root disks take on the host now.
+	Usage(ctx context.Context, id string) (vm.FSUsage, error)
+}
+
+// Cgroups puts QEMU where the pod's resources are counted and limited. Groups are named
+// by sandbox ID; parent is the pod's cgroup, "" for a place of our own.
+type Cgroups interface {
+	// Create makes the sandbox's group with its limits. Idempotent.
+	Create(ctx context.Context, id, parent string, res vm.Resources) error
+	// Place moves a process with all its threads into the group.
+	Place(ctx context.Context, id, parent string, pid int) error
+	// Usage reads the group's counters; NotFound if there is no group.
+	Usage(ctx context.Context, id, parent string) (vm.CgroupUsage, error)
+	// Remove kills nothing: it removes the empty group. Idempotent.
+	Remove(ctx context.Context, id, parent string) error
+}
+
+// Consoles copies serial consoles from their spools into CRI log files: no line lost,
+// none doubled, also over a crash of this process.
+type Consoles interface {
+	// Follow begins or, after a restart, goes on copying. Idempotent.
+	Follow(ctx context.Context, c Console) error
+	// Reopen opens the log file anew by its path, for log rotation. NotFound if the
+	// container is not followed.
+	Reopen(ctx context.Context, containerID string) error
+	// Finish copies what is left in the spool, ends the last line, closes the log and
+	// removes spool and checkpoint. Idempotent.
+	Finish(ctx context.Context, c Console) error
+}
+
+// Console is one container's serial console.
+type Console struct {
+	ContainerID string
+	Spool       string
+	Checkpoint  string
+	// Log is the CRI log file, "" for none: the spool is then consumed unread.
+	Log string
+}
+
+// Records is a durable collection with a copy in memory. Reads never touch the disk
+// and return values that share maps and slices with the store: never write into them.
+type Records[T any] interface {
+	// Get returns NotFound for an unknown ID.
+	Get(id string) (T, error)
+	// List returns all records in the order of their creation. The slice is the caller's.
+	List() []T
+	// Create stores a new record; AlreadyExists if there is one.
+	Create(id string, v T, step string) error
+	// Update replaces a record by what change makes of it and returns the new value;
+	// change must not block and may be refused by its own error, which Update returns
+	// unchanged. NotFound for an unknown ID. step names the change and holds no IDs:
+	// failpoints are named after it.
+	Update(id string, step string, change func(T) (T, error)) (T, error)
+	// Delete removes a record. Idempotent.
+	Delete(id string, step string) error
+}
+
+// Store is the durable state. All writes are on disk when they return.
+type Store interface {
+	// Owner is the ID of this store, made once when it was first opened. Domains carry
+	// it as the mark of whose they are.
+	Owner() string
+	Sandboxes() Records[vm.Sandbox]
+	Containers() Records[vm.Container]
+}
+
+// Clock is the time, so that tests own it.
+type Clock interface {
+	Now() time.Time
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package paths names every file and folder that vmlet keeps.
+package paths
+
+import "path/filepath"
+
+// Node is the pair of folders a vmlet lives in. Root survives a reboot of the host,
+// State does not (it is on a tmpfs).
+type Node struct {
+	Root  string // default /var/lib/vmlet
+	State string // default /run/vmlet
+}
+
+// DB is the bbolt file with all records.
+func (n Node) DB() string { return filepath.Join(n.Root, "vmlet.db") }
+
+// Lock is held (flock) by the daemon, so that a second one on the same root is refused.
+func (n Node) Lock() string { return filepath.Join(n.Root, "vmlet.lock") }
+
+// Images is the image store: see pkg/image for what is in it.
+func (n Node) Images() string { return filepath.Join(n.Root, "images") }
+
+// Sandboxes holds a folder per sandbox.
+func (n Node) Sandboxes() string { return filepath.Join(n.Root, "sandboxes") }
+
+// Sandbox is the folder of one sandbox: disks, seed and console spool.
+func (n Node) Sandbox(id string) string { return filepath.Join(n.Sandboxes(), id) }
+
+// RootDisk is the overlay that the boots of one container name share. The image is
+// part of the name: a container whose image was changed in place gets a new disk, and
+// the old one stays until the sandbox is removed.
+func (n Node) RootDisk(id, container, imageID string) string {
+	return filepath.Join(n.Sandbox(id), "root-"+container+"-"+short(imageID)+".qcow2")
+}
+
+// Seed is the NoCloud ISO of the sandbox's current container.
+func (n Node) Seed(id string) string { return filepath.Join(n.Sandbox(id), "seed.iso") }
+
+// ConsoleSpool is the file that QEMU appends one container's serial output to.
+func (n Node) ConsoleSpool(id, containerID string) string {
+	return filepath.Join(n.Sandbox(id), "console-"+containerID+".spool")
+}
+
+// ConsoleCheckpoint remembers how much of the spool is in the container's log.
+func (n Node) ConsoleCheckpoint(id, containerID string) string {
+	return filepath.Join(n.Sandbox(id), "console-"+containerID+".checkpoint")
+}
+
+// NetNS holds a bind mount per sandbox's network namespace. Being in this folder is
+// what marks a namespace as ours.
+func (n Node) NetNS() string { return filepath.Join(n.State, "netns") }
+
+// SandboxNetNS is the bind mount of one sandbox's network namespace.
+func (n Node) SandboxNetNS(id string) string { return filepath.Join(n.NetNS(), id) }
+
+// CNICache is libcni's cache of results; DEL reads it.
+func (n Node) CNICache() string { return filepath.Join(n.Root, "cni") }
+
+// short is the part of a digest that is enough in a file name.
+func short(digest string) string {
+	const prefix, length = len("sha256:"), 12
+	if len(digest) < prefix+length {
+		return digest
+	}
+	return digest[prefix : prefix+length]
+}

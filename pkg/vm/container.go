@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// ContainerState is where a container, which is one boot of the sandbox's VM, stands.
+//
+//	CreateContainer
+//	     |
+//	     v      undone
+//	 Creating ---------> (no record)
+//	     |
+//	     v
+//	  Created --- superseded by a newer attempt, sandbox stopped ---.
+//	     |                                                         |
+//	     | StartContainer                                          |
+//	     v                                                         |
+//	  Starting --- failed -----------------------------------.     |
+//	     |                                                   |     |
+//	     v                                                   v     v
+//	  Running --- poweroff, panic, kill, OOM, stop -----> Exited
+//	                                                         |
+//	                                                         | RemoveContainer
+//	                                                         v
+//	                                                     Removing --> (no record)
+//
+// A stop in progress is not a state: the guest runs until it does not. It is the
+// StopIntent of a Running container.
+type ContainerState string
+
+// The states of a container. CRI's view: Created and Starting are CREATED, Running is
+// RUNNING, Exited and Removing are EXITED; Creating is not visible.
+const (
+	ContainerCreating ContainerState = "Creating"
+	ContainerCreated  ContainerState = "Created"
+	ContainerStarting ContainerState = "Starting"
+	ContainerRunning  ContainerState = "Running"
+	ContainerExited   ContainerState = "Exited"
+	ContainerRemoving ContainerState = "Removing"
+)
+
+var containerMoves = map[ContainerState][]ContainerState{
+	ContainerCreating: {ContainerCreated},
+	ContainerCreated:  {ContainerStarting, ContainerExited, ContainerRemoving},
+	ContainerStarting: {ContainerRunning, ContainerExited},
+	ContainerRunning:  {ContainerExited},
+	ContainerExited:   {ContainerRemoving},
+	ContainerRemoving: {},
+}
+
+// Container is the record of one CRI container: one boot of the sandbox's VM.
+type Container struct {
+	// ID is random and unique per attempt: 32 lower-case hex digits.
+	ID        string          `json:"id"`
+	SandboxID string          `json:"sandboxID"`
+	Spec      ContainerSpec   `json:"spec"`
+	CreatedAt time.Time       `json:"createdAt"`
+	Status    ContainerStatus `json:"status"`
+}
+
+// ContainerSpec is what the caller of CreateContainer asked for. It never changes.
+type ContainerSpec struct {
+	Name    string `json:"name"`
+	Attempt uint32 `json:"attempt"`
+	// ImageRef is the image as the caller named it; Image is what it resolved to.
+	ImageRef string `json:"imageRef"`
+	// UserSpecifiedImage is the name in the pod's manifest (CRI ImageSpec).
+	UserSpecifiedImage string `json:"userSpecifiedImage,omitempty"`
+	ImageID            string `json:"imageID"`
+
+	Command    []string `json:"command,omitempty"`
+	Args       []string `json:"args,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+	Env        []EnvVar `json:"env,omitempty"`
+	Mounts     []Mount  `json:"mounts,omitempty"`
+	// LogPath is the absolute host path of the container's log, "" for none.
+	LogPath     string            `json:"logPath,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Resources   *Resources        `json:"resources,omitempty"`
+	TTY         bool              `json:"tty,omitempty"`
+	Stdin       bool              `json:"stdin,omitempty"`
+	StdinOnce   bool              `json:"stdinOnce,omitempty"`
+}
+
+// Key names the attempt within its sandbox; a retried CreateContainer has the same.
+func (s ContainerSpec) Key(sandboxID string) string {
+	return fmt.Sprintf("%s/%s/%d", sandboxID, s.Name, s.Attempt)
+}
+
+// EnvVar is one environment variable. Its value is secret: it never reaches a log.
+type EnvVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Mount is a host path that the caller wants in the guest.
+type Mount struct {
+	ContainerPath string `json:"containerPath"`
+	HostPath      string `json:"hostPath"`
+	ReadOnly      bool   `json:"readOnly,omitempty"`
+}
+
+// ContainerStatus is the part of a Container that changes.
+type ContainerStatus struct {
+	State     ContainerState `json:"state"`
+	StartedAt time.Time      `json:"startedAt,omitzero"`
+	// Stop is set from the moment somebody asked the guest to stop.
+	Stop *StopIntent `json:"stop,omitempty"`
+	// Exit is set once the container is Exited.
+	Exit *Exit `json:"exit,omitempty"`
+}
+
+// StopIntent records that the guest was asked to stop, so that a restarted daemon
+// goes on waiting for it and keeps the promised deadline.
+type StopIntent struct {
+	RequestedAt time.Time `json:"requestedAt"`
+	// Deadline is when the guest is destroyed if it still runs.
+	Deadline time.Time `json:"deadline"`
+	// Forced is set before the domain is destroyed by us.
+	Forced bool `json:"forced,omitempty"`
+}
+
+// To returns the status moved to another state, or FailedPrecondition if the
+// diagram of ContainerState has no such arrow.
+func (s ContainerStatus) To(next ContainerState) (ContainerStatus, error) {
+	if s.State == next {
+		return s, nil
+	}
+	for _, allowed := range containerMoves[s.State] {
+		if allowed == next {
+			s.State = next
+			return s, nil
+		}
+	}
+	return s, fmt.Errorf("container is %s and cannot become %s: %w", s.State, next, errdefs.ErrFailedPrecondition)
+}
+
+// Live reports whether the container holds the VM of its sandbox: no other container
+// may be created in the sandbox while one is live.
+func (s ContainerStatus) Live() bool {
+	switch s.State {
+	case ContainerCreating, ContainerCreated, ContainerStarting, ContainerRunning:
+		return true
+	case ContainerExited, ContainerRemoving:
+		return false
+	}
+	return false
+}
+
+// Visible reports whether clients may see the container.
+func (s ContainerStatus) Visible() bool { return s.State != ContainerCreating }

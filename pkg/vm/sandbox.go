@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// SandboxState is where a sandbox stands.
+//
+//	 RunPodSandbox
+//	      |
+//	      v        undone
+//	  Creating ------------> (no record)
+//	   |    \
+//	   |     `-- undo failed --> Broken
+//	   v                           |
+//	 Ready -- network lost --.     |
+//	   |                     |     |
+//	   | StopPodSandbox      |     | StopPodSandbox, recovery
+//	   v                     |     |
+//	Stopping <---------------|-----'
+//	   |                     |
+//	   v                     v
+//	NotReady <---------------'
+//	   |
+//	   | RemovePodSandbox
+//	   v
+//	Removing ------------> (no record)
+type SandboxState string
+
+// The states of a sandbox. CRI knows two of them: READY is Ready, everything else
+// that is visible is NOTREADY; Creating is not visible at all.
+const (
+	// SandboxCreating: the intent is recorded, network set-up is under way.
+	SandboxCreating SandboxState = "Creating"
+	// SandboxReady: the network stands; containers may be created.
+	SandboxReady SandboxState = "Ready"
+	// SandboxBroken: creation failed and so did part of its undo; what is left is
+	// taken down by StopPodSandbox, RemovePodSandbox or recovery.
+	SandboxBroken SandboxState = "Broken"
+	// SandboxStopping: containers and network are being taken down.
+	SandboxStopping SandboxState = "Stopping"
+	// SandboxNotReady: nothing runs and no network is held; disks are still there.
+	SandboxNotReady SandboxState = "NotReady"
+	// SandboxRemoving: disks and the record are being removed.
+	SandboxRemoving SandboxState = "Removing"
+)
+
+// sandboxMoves lists, per state, the states that may follow it. A state may always
+// follow itself: a retry after a crash repeats its step.
+var sandboxMoves = map[SandboxState][]SandboxState{
+	SandboxCreating: {SandboxReady, SandboxBroken, SandboxStopping},
+	SandboxReady:    {SandboxStopping, SandboxNotReady},
+	SandboxBroken:   {SandboxStopping},
+	SandboxStopping: {SandboxNotReady},
+	SandboxNotReady: {SandboxStopping, SandboxRemoving},
+	SandboxRemoving: {},
+}
+
+// Sandbox is the record of one CRI pod sandbox: identity, network, domain and disks.
+type Sandbox struct {
+	// ID is random and unique per attempt: 32 lower-case hex digits. The domain's
+	// UUID (see UUID) is the same 128 bits.
+	ID        string        `json:"id"`
+	Spec      SandboxSpec   `json:"spec"`
+	CreatedAt time.Time     `json:"createdAt"`
+	Status    SandboxStatus `json:"status"`
+}
+
+// SandboxSpec is what the caller of RunPodSandbox asked for. It never changes.
+type SandboxSpec struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	UID       string `json:"uid"`
+	Attempt   uint32 `json:"attempt"`
+
+	Hostname string    `json:"hostname,omitempty"`
+	DNS      DNSConfig `json:"dns"`
+	// LogDirectory is the host folder that container log paths are relative to.
+	LogDirectory string            `json:"logDirectory,omitempty"`
+	PortMappings []PortMapping     `json:"portMappings,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	// RuntimeHandler is the RuntimeClass handler that was asked for, "" for the default.
+	RuntimeHandler string            `json:"runtimeHandler,omitempty"`
+	Sysctls        map[string]string `json:"sysctls,omitempty"`
+	// CgroupParent is the pod's cgroup as the caller names it: a path for the
+	// cgroupfs driver, a slice name for systemd; "" when the caller manages none.
+	CgroupParent string `json:"cgroupParent,omitempty"`
+	// Resources are the pod's limits summed over its containers, nil if not sent.
+	Resources *Resources `json:"resources,omitempty"`
+	// Overhead is what the RuntimeClass grants on top of them for QEMU itself.
+	Overhead *Resources `json:"overhead,omitempty"`
+}
+
+// Key names the attempt that a RunPodSandbox is for. A retry of the same call has
+// the same key, so it finds the first one's work instead of doing it again.
+func (s SandboxSpec) Key() string {
+	return fmt.Sprintf("%s/%s/%s/%d", s.Namespace, s.Name, s.UID, s.Attempt)
+}
+
+// SandboxStatus is the part of a Sandbox that changes.
+type SandboxStatus struct {
+	State SandboxState `json:"state"`
+	// Message says why a sandbox is Broken, or NotReady without having been stopped.
+	Message string `json:"message,omitempty"`
+	// Network is what CNI gave; nil before ADD and after DEL.
+	Network *Network `json:"network,omitempty"`
+	// Disks are the root disks of the sandbox's containers. They outlive containers.
+	Disks []Disk `json:"disks,omitempty"`
+}
+
+// DNSConfig is the resolver configuration of the pod (CRI DNSConfig).
+type DNSConfig struct {
+	Servers  []string `json:"servers,omitempty"`
+	Searches []string `json:"searches,omitempty"`
+	Options  []string `json:"options,omitempty"`
+}
+
+// PortMapping asks for a port of the host to reach a port of the guest.
+type PortMapping struct {
+	Protocol      string `json:"protocol"` // "tcp", "udp" or "sctp"
+	ContainerPort int32  `json:"containerPort"`
+	HostPort      int32  `json:"hostPort"`
+	HostIP        string `json:"hostIP,omitempty"`
+}
+
+// UUID is the domain's UUID, which is also the SMBIOS UUID the guest sees. It is
+// stable for the life of the sandbox: a restarted container is the same machine.
+func (s Sandbox) UUID() string { return UUIDFromID(s.ID) }
+
+// UUIDFromID writes a sandbox ID in the form of a UUID.
+func UUIDFromID(id string) string {
+	if len(id) != 32 {
+		return id
+	}
+	return id[0:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:32]
+}
+
+// DomainName is the libvirt name of the sandbox's domain. It is short, since QEMU's
+// monitor socket path, which libvirt builds from it, is limited to 107 bytes.
+func (s Sandbox) DomainName() string { return DomainName(s.ID) }
+
+// DomainName is the libvirt name of the domain of the sandbox with this ID.
+func DomainName(id string) string { return "vmlet-" + id[:min(len(id), 12)] }
+
+// To returns the status moved to another state, or FailedPrecondition if the
+// diagram of SandboxState has no such arrow.
+func (s SandboxStatus) To(next SandboxState) (SandboxStatus, error) {
+	if s.State == next {
+		return s, nil
+	}
+	for _, allowed := range sandboxMoves[s.State] {
+		if allowed == next {
+			s.State = next
+			return s, nil
+		}
+	}
+	return s, fmt.Errorf("sandbox is %s and cannot become %s: %w", s.State, next, errdefs.ErrFailedPrecondition)
+}
+
+// Visible reports whether clients may see the sandbox: not while it is being created,
+// since its ID has not been returned to anyone yet.
+func (s SandboxStatus) Visible() bool { return s.State != SandboxCreating }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+// Seed is what cloud-init is told, before it is written in cloud-init's formats.
+type Seed struct {
+	// InstanceID changes when cloud-init must treat the machine as new.
+	InstanceID string
+	Hostname   string
+	SSHKeys    []string
+	NICs       []NIC
+	DNS        DNSConfig
+	// UserData is passed on byte for byte. Secret.
+	UserData []byte
+}
+
+// Overrides are what a pod's annotations ask for in place of the node's defaults.
+// Zero values ask for nothing.
+type Overrides struct {
+	VCPUs    int
+	Memory   int64 // bytes
+	RootSize int64 // bytes
+	DiskBus  string
+	UserData []byte // secret
+	SSHKeys  []string
+}
+
+// ExecRequest is a command to run in the guest.
+type ExecRequest struct {
+	Command []string
+	Env     []EnvVar
+	// MaxOutput bounds stdout and stderr, each, in bytes; more is cut off.
+	MaxOutput int
+}
+
+// ExecResult is how a command in the guest ended.
+type ExecResult struct {
+	ExitCode int32
+	Stdout   []byte
+	Stderr   []byte
+}
