@@ -80,6 +80,9 @@ type Network interface {
 	// Check runs CNI CHECK and looks whether the netns is still there: NotFound when
 	// the netns is gone (host reboot), FailedPrecondition when the plugins object.
 	Check(ctx context.Context, n vm.Network) error
+	// Present returns the IDs of all sandboxes whose netns is there, without running
+	// any plugin: recovery asks it for all sandboxes at once.
+	Present(ctx context.Context) (map[string]bool, error)
 	// Wire moves the tap of each NIC from the host's netns into the sandbox's and
 	// connects it, guest-only addresses enforced. Idempotent. Call it for every new
 	// QEMU, before its CPUs run.

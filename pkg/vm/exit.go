@@ -6,7 +6,8 @@ import "time"
 
 // Exit says how a container ended.
 type Exit struct {
-	// Code is 0 for an orderly end, 137 (128+SIGKILL) for a VM that was killed, 1 otherwise.
+	// Code is 0 for an orderly end, 137 (128+SIGKILL) for a VM that was killed, 143
+	// (128+SIGTERM) for one that was terminated, 128 for one that never started, else 1.
 	Code int32 `json:"code"`
 	// Reason is one CamelCase word for programs, one of the Reason constants.
 	Reason string `json:"reason"`
@@ -20,8 +21,8 @@ type Exit struct {
 const (
 	// ReasonCompleted: the guest powered itself off, or a stop was obeyed.
 	ReasonCompleted = "Completed"
-	// ReasonError: QEMU or the start of the VM failed.
-	ReasonError = "Error"
+	// ReasonStartError: the VM could not be started.
+	ReasonStartError = "StartError"
 	// ReasonKilled: QEMU was killed from outside, or by us when a stop was forced.
 	ReasonKilled = "Killed"
 	// ReasonGuestPanicked: the guest's kernel panicked (pvpanic).
