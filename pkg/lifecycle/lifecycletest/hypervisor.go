@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycletest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+var _ lifecycle.Hypervisor = (*Hypervisor)(nil)
+
+// Hypervisor is a lifecycle.Hypervisor in memory, with libvirt's states, reasons and
+// event sequences. What happens to a guest from inside or outside is simulated by the
+// methods of hypervisor_controls.go; failures and delays are scripted by Script.
+type Hypervisor struct {
+	Script
+
+	mu      sync.Mutex
+	domains map[string]*fakeDomain
+	foreign map[string]bool
+	down    error
+	nextPID int
+	now     func() time.Time
+	events  chan vm.Event
+
+	ignorePowerButton bool
+}
+
+type fakeDomain struct {
+	machine vm.Machine
+	state   vm.DomainState
+	reason  string
+	pid     int
+	agent   bool
+	stats   vm.DomainStats
+	last    *vm.LastShutdown
+}
+
+// firstPID is above the largest pid_max of Linux (2^22): no test that signals the
+// process of a fake can hit a real one.
+const firstPID = 1<<22 + 1
+
+// eventCapacity is more than any test emits without listening.
+const eventCapacity = 1 << 14
+
+// NewHypervisor returns a fake without domains, connected.
+func NewHypervisor() *Hypervisor {
+	return &Hypervisor{
+		domains: map[string]*fakeDomain{},
+		foreign: map[string]bool{},
+		nextPID: firstPID,
+		now:     time.Now,
+		events:  make(chan vm.Event, eventCapacity),
+	}
+}
+
+// Ready implements lifecycle.Hypervisor.
+func (h *Hypervisor) Ready(ctx context.Context) error {
+	return h.call(ctx, "Ready", "", func() error { return nil })
+}
+
+// Define implements lifecycle.Hypervisor.
+func (h *Hypervisor) Define(ctx context.Context, m vm.Machine) error {
+	return h.call(ctx, "Define", m.SandboxID, func() error {
+		d, ok := h.domains[m.SandboxID]
+		if !ok {
+			h.domains[m.SandboxID] = &fakeDomain{machine: m, state: vm.DomainShutoff, reason: "unknown"}
+			return nil
+		}
+		if d.state.Active() {
+			return refused(m.SandboxID, "it is active")
+		}
+		d.machine = m
+		return nil
+	})
+}
+
+// Start implements lifecycle.Hypervisor.
+func (h *Hypervisor) Start(ctx context.Context, id string) error {
+	return h.callDomain(ctx, "Start", id, func(d *fakeDomain) error {
+		if d.state.Active() {
+			return refused(id, "it is active")
+		}
+		d.state, d.reason, d.pid = vm.DomainPaused, "user", h.nextPID
+		h.nextPID++
+		h.emit(id, vm.EventStarted, "booted")
+		return nil
+	})
+}
+
+// Resume implements lifecycle.Hypervisor.
+func (h *Hypervisor) Resume(ctx context.Context, id string) error {
+	return h.callDomain(ctx, "Resume", id, func(d *fakeDomain) error {
+		switch d.state {
+		case vm.DomainRunning:
+			return nil
+		case vm.DomainPaused:
+			d.state, d.reason = vm.DomainRunning, "unpaused"
+			h.emit(id, vm.EventResumed, "unpaused")
+			return nil
+		default:
+			return refused(id, "it is not active")
+		}
+	})
+}
+
+// PID implements lifecycle.Hypervisor.
+func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
+	var pid int
+	err := h.callDomain(ctx, "PID", id, func(d *fakeDomain) error {
+		if !d.state.Active() {
+			return refused(id, "it is not active")
+		}
+		pid = d.pid
+		return nil
+	})
+	return pid, err
+}
+
+// PowerButton implements lifecycle.Hypervisor. A running guest obeys at once unless
+// IgnorePowerButton was called.
+func (h *Hypervisor) PowerButton(ctx context.Context, id string) error {
+	return h.callDomain(ctx, "PowerButton", id, func(d *fakeDomain) error {
+		if !d.state.Active() {
+			return refused(id, "it is not active")
+		}
+		if d.state == vm.DomainRunning && !h.ignorePowerButton {
+			h.powerOff(id, d)
+		}
+		return nil
+	})
+}
+
+// Destroy implements lifecycle.Hypervisor.
+func (h *Hypervisor) Destroy(ctx context.Context, id string) error {
+	return h.call(ctx, "Destroy", id, func() error {
+		d, ok := h.domains[id]
+		if !ok || !d.state.Active() {
+			return nil
+		}
+		h.stop(id, d, "destroyed", "destroyed")
+		return nil
+	})
+}
+
+// Undefine implements lifecycle.Hypervisor.
+func (h *Hypervisor) Undefine(ctx context.Context, id string) error {
+	return h.call(ctx, "Undefine", id, func() error {
+		d, ok := h.domains[id]
+		if !ok {
+			return nil
+		}
+		if d.state.Active() {
+			return refused(id, "it is active")
+		}
+		delete(h.domains, id)
+		return nil
+	})
+}
+
+// Domain implements lifecycle.Hypervisor.
+func (h *Hypervisor) Domain(ctx context.Context, id string) (vm.Domain, error) {
+	out := vm.Domain{SandboxID: id, State: vm.DomainAbsent}
+	err := h.call(ctx, "Domain", id, func() error {
+		if d, ok := h.domains[id]; ok {
+			out = d.show()
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Domains implements lifecycle.Hypervisor.
+func (h *Hypervisor) Domains(ctx context.Context) ([]vm.Domain, error) {
+	var out []vm.Domain
+	err := h.call(ctx, "Domains", "", func() error {
+		for _, d := range h.domains {
+			out = append(out, d.show())
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Stats implements lifecycle.Hypervisor.
+func (h *Hypervisor) Stats(ctx context.Context) ([]vm.DomainStats, error) {
+	var out []vm.DomainStats
+	err := h.call(ctx, "Stats", "", func() error {
+		for id, d := range h.domains {
+			if !d.state.Active() {
+				continue
+			}
+			s := d.stats
+			s.SandboxID = id
+			out = append(out, s)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// LastShutdown implements lifecycle.Hypervisor.
+func (h *Hypervisor) LastShutdown(ctx context.Context, id string) (vm.LastShutdown, error) {
+	var out vm.LastShutdown
+	err := h.callDomain(ctx, "LastShutdown", id, func(d *fakeDomain) error {
+		if d.last == nil {
+			return fmt.Errorf("domain of sandbox %s has never ended: %w", id, errdefs.ErrNotFound)
+		}
+		out = *d.last
+		return nil
+	})
+	return out, err
+}
+
+// Events implements lifecycle.Hypervisor.
+func (h *Hypervisor) Events() <-chan vm.Event { return h.events }
+
+// call runs a method under the fake's lock, unless it fails by script, libvirt is down,
+// or the domain is someone else's.
+func (h *Hypervisor) call(ctx context.Context, method, id string, do func() error) error {
+	var args []string
+	if id != "" {
+		args = append(args, id)
+	}
+	if err := h.enter(ctx, method, args...); err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down != nil {
+		return fmt.Errorf("%s: %w", method, h.down)
+	}
+	if h.foreign[id] {
+		return refused(id, "it is not ours")
+	}
+	return do()
+}
+
+// callDomain is call for a method that is NotFound without a domain.
+func (h *Hypervisor) callDomain(ctx context.Context, method, id string, do func(*fakeDomain) error) error {
+	return h.call(ctx, method, id, func() error {
+		d, ok := h.domains[id]
+		if !ok {
+			return fmt.Errorf("%s: domain of sandbox %s: %w", method, id, errdefs.ErrNotFound)
+		}
+		return do(d)
+	})
+}
+
+func (d *fakeDomain) show() vm.Domain {
+	return vm.Domain{
+		SandboxID: d.machine.SandboxID, Owner: d.machine.Owner, Name: d.machine.Name,
+		State: d.state, Reason: d.reason, AgentConnected: d.agent,
+	}
+}
+
+func refused(id, why string) error {
+	return fmt.Errorf("domain of sandbox %s: %s: %w", id, why, errdefs.ErrFailedPrecondition)
+}
