@@ -16,10 +16,9 @@ import (
 
 var _ lifecycle.Cgroups = (*Cgroups)(nil)
 
-// Cgroups is a lifecycle.Cgroups without a kernel. Calls, FailNext and Block work with
-// the names of the interface's methods.
+// Cgroups is a lifecycle.Cgroups without a kernel.
 type Cgroups struct {
-	agentCalls
+	Script
 
 	groupMu sync.Mutex
 	groups  map[string]*Cgroup
@@ -76,7 +75,7 @@ func (c *Cgroups) Groups() map[string]Cgroup {
 
 // Create implements lifecycle.Cgroups.
 func (c *Cgroups) Create(ctx context.Context, id, parent string, res vm.Resources) error {
-	if err := c.begin(ctx, "Create", id); err != nil {
+	if err := c.enter(ctx, "Create", id); err != nil {
 		return err
 	}
 	c.groupMu.Lock()
@@ -91,7 +90,7 @@ func (c *Cgroups) Create(ctx context.Context, id, parent string, res vm.Resource
 
 // Place implements lifecycle.Cgroups.
 func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
-	if err := c.begin(ctx, "Place", id); err != nil {
+	if err := c.enter(ctx, "Place", id); err != nil {
 		return err
 	}
 	c.groupMu.Lock()
@@ -108,7 +107,7 @@ func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
 
 // Usage implements lifecycle.Cgroups.
 func (c *Cgroups) Usage(ctx context.Context, id, parent string) (vm.CgroupUsage, error) {
-	if err := c.begin(ctx, "Usage", id); err != nil {
+	if err := c.enter(ctx, "Usage", id); err != nil {
 		return vm.CgroupUsage{}, err
 	}
 	c.groupMu.Lock()
@@ -125,7 +124,7 @@ func (c *Cgroups) Usage(ctx context.Context, id, parent string) (vm.CgroupUsage,
 
 // Remove implements lifecycle.Cgroups.
 func (c *Cgroups) Remove(ctx context.Context, id, _ string) error {
-	if err := c.begin(ctx, "Remove", id); err != nil {
+	if err := c.enter(ctx, "Remove", id); err != nil {
 		return err
 	}
 	c.groupMu.Lock()

@@ -17,9 +17,8 @@ var _ lifecycle.GuestAgent = (*GuestAgent)(nil)
 
 // GuestAgent is a lifecycle.GuestAgent without guests. As made, an agent answers for
 // every ID, each command succeeds at once without output, and Shutdown does nothing.
-// Calls, FailNext and Block work with the names of the interface's methods.
 type GuestAgent struct {
-	agentCalls
+	Script
 
 	guestMu    sync.Mutex
 	silent     map[string]chan struct{} // closed when the agent begins to answer
@@ -63,7 +62,7 @@ func (g *GuestAgent) SetSilent(id string, silent bool) {
 
 // Exec implements lifecycle.GuestAgent.
 func (g *GuestAgent) Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.ExecResult, error) {
-	if err := g.begin(ctx, "Exec", id); err != nil {
+	if err := g.enter(ctx, "Exec", id); err != nil {
 		return vm.ExecResult{}, err
 	}
 	if len(req.Command) == 0 {
@@ -90,7 +89,7 @@ func (g *GuestAgent) Exec(ctx context.Context, id string, req vm.ExecRequest) (v
 
 // Shutdown implements lifecycle.GuestAgent.
 func (g *GuestAgent) Shutdown(ctx context.Context, id string) error {
-	if err := g.begin(ctx, "Shutdown", id); err != nil {
+	if err := g.enter(ctx, "Shutdown", id); err != nil {
 		return err
 	}
 	g.guestMu.Lock()
