@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds the tiny guest image from Debian packages. No root, no mounts, no loop devices; the same packages and the same
+# files here give the same bytes.
+#
+# usage: images/tiny/build.sh OUT.qcow2
+#
+# Downloads are kept in ${XDG_CACHE_HOME:-~/.cache}/vmlet/debs.
+set -euo pipefail
+export LC_ALL=C TZ=UTC PATH=$PATH:/usr/sbin:/sbin
+umask 022
+
+readonly disk_mib=256 boot_mib=24
+readonly boot_id=54494e59 root_uuid=74696e79-0000-4000-8000-000000000001 hash_seed=74696e79-0000-4000-8000-000000000002
+
+[ $# -eq 1 ] || { sed -n '/^# usage/s/^# //p' "$0" >&2; exit 2; }
+here=$(cd "$(dirname "$0")" && pwd)
+out=$(realpath -m "$1")
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/vmlet/debs
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+debs=$work/debs initramfs=$work/initramfs root=$work/root
+mkdir -p "$cache" "$debs" "$initramfs" "$root" "$(dirname "$out")"
+
+# column N FILE [SECOND] prints column N of a list, of the lines whose second column is SECOND.
+column() { awk -v n="$1" -v second="${3:-}" '$1 !~ /^(#|$)/ && (second == "" || $2 == second) { print $n }' "$2"; }
+
+# packages prints what to unpack; the kernel's name changes with its version, so a package without it depends on it.
+packages() {
+  local name
+  for name in $(column 1 "$here/packages.txt"); do
+    case $name in
+      linux-image-*) apt-cache depends --important "$name" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2 }' ;;
+      *) echo "$name" ;;
+    esac
+  done
+}
+
+# fetch_packages unpacks what the archive serves now into $debs. apt verifies what it downloads and what it finds in the
+# cache, and names a package's file only where it is not there yet.
+fetch_packages() {
+  local names file
+  mapfile -t names < <(packages)
+  (cd "$cache" && flock . apt-get -qq -o APT::Sandbox::User="$(id -un)" download "${names[@]}")
+  (cd "$work" && apt-get download --print-uris "${names[@]}") | while read -r _ file _; do
+    dpkg-deb -x "$cache/$file" "$debs"
+  done
+}
+
+# copy_modules KIND DIR copies the modules of that kind (all without one) and what they depend on, with their index.
+copy_modules() {
+  local kind=$1 to=$2/lib/modules/$kernel from=$debs/lib/modules/$kernel file
+  mkdir -p "$to"
+  for file in $(column 1 "$here/modules.txt" "$kind"); do
+    modprobe -d "$debs" -S "$kernel" --show-depends "$file" | awk '$1 == "insmod" { print $2 }'
+  done | sort -u | while read -r file; do
+    install -D -m 0644 "$file" "$to/${file#"$from"/}"
+  done
+  cp "$from"/modules.{builtin,builtin.modinfo,order} "$to"
+  depmod -b "$2" "$kernel"
+  rm "$to"/modules.{builtin,builtin.modinfo,order,*.bin,devname,softdep}
+}
+
+# copy_program FILE copies a program of $debs into the image, with the libraries it is linked with.
+copy_program() {
+  local libraries=$debs/lib/x86_64-linux-gnu:$debs/usr/lib/x86_64-linux-gnu library
+  install -D -m 0755 "$debs$1" "$root/usr/bin/${1##*/}"
+  "$debs/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" --list "$debs$1" |
+    awk '$3 ~ /^\// { print $1, $3 }' | while read -r name library; do
+      install -D -m 0644 "$library" "$root/usr/lib/x86_64-linux-gnu/$name"
+    done
+}
+
+make_root() {
+  local applet
+  mkdir -p "$root"/{dev,etc,mnt,proc,root,run,sys,tmp,usr/bin,usr/lib,var/lib,var/log}
+  ln -s usr/bin "$root/bin"
+  ln -s usr/bin "$root/sbin"
+  ln -s usr/lib "$root/lib"
+  ln -s usr/lib/x86_64-linux-gnu "$root/lib64"
+  ln -s bin "$root/usr/sbin"
+  ln -s ../run "$root/var/run"
+  ln -s ../tmp "$root/var/tmp"
+  install -m 0755 "$debs/bin/busybox" "$root/usr/bin/busybox"
+  for applet in $("$root/usr/bin/busybox" --list); do
+    [ "$applet" = busybox ] || ln -s busybox "$root/usr/bin/$applet"
+  done
+  copy_program /usr/sbin/qemu-ga
+  copy_program /usr/bin/ipcs
+  install -m 0755 "$debs/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/x86_64-linux-gnu/"
+  # Not cp: a file here must not be written through the symbolic link of an applet.
+  cp -R --remove-destination --no-dereference "$here/rootfs/." "$root.files"
+  (cd "$root.files" && find . -type f) | while read -r file; do
+    install -D -m "$(stat -c %a "$root.files/$file")" "$root.files/$file" "$root/${file#./}"
+  done
+  column 1 "$here/modules.txt" boot >"$root/etc/modules.boot"
+  column 1 "$here/modules.txt" late >"$root/etc/modules.late"
+  copy_modules "" "$root"
+}
+
+make_initramfs() {
+  local applet
+  mkdir -p "$initramfs"/{bin,dev,proc,sys,newroot}
+  install -m 0755 "$here/initramfs/init" "$initramfs/init"
+  install -m 0755 "$debs/bin/busybox" "$initramfs/bin/busybox"
+  for applet in sh mount modprobe findfs sleep ls umount switch_root; do ln -s busybox "$initramfs/bin/$applet"; done
+  copy_modules root "$initramfs"
+  stamp "$initramfs"
+  (cd "$initramfs" && find . | sort | cpio --quiet --reproducible -R 0:0 -o -H newc) | gzip -9n >"$work/initrd"
+}
+
+stamp() { find "$@" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
+
+make_boot_partition() {
+  mkdir "$work/boot"
+  cp "$debs/boot/vmlinuz-$kernel" "$work/boot/vmlinuz"
+  cp "$work/initrd" "$here/syslinux.cfg" "$work/boot"
+  stamp "$work/boot"
+  truncate -s "${boot_mib}M" "$work/boot.img"
+  mkfs.fat --invariant -F 16 -h 2048 -i "$boot_id" -n TINYBOOT "$work/boot.img" >/dev/null
+  mcopy -m -i "$work/boot.img" "$work"/boot/* ::
+  syslinux --install "$work/boot.img"
+}
+
+# make_root_partition: mke2fs takes over change times and owners, which differ from build to build.
+make_root_partition() {
+  stamp "$root"
+  E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -t ext4 -L tiny-root -U "$root_uuid" \
+    -E "hash_seed=$hash_seed,lazy_itable_init=0,lazy_journal_init=0,nodiscard" -O ^resize_inode -J size=4 -m 0 -N 8192 \
+    -d "$root" "$work/root.img" "$((disk_mib - 1 - boot_mib))M"
+  (cd "$root" && find . -mindepth 1 -printf '/%P\n' && echo /) | sort | while read -r file; do
+    printf "sif $file %s\n" uid\ 0 gid\ 0 {a,c,cr,m}"time @$SOURCE_DATE_EPOCH"
+  done >"$work/debugfs"
+  E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH debugfs -w -f "$work/debugfs" "$work/root.img" >/dev/null 2>"$work/debugfs.err"
+}
+
+# le32 prints a number as four little-endian bytes.
+le32() { printf '%b' "$(printf '\\x%02x\\x%02x\\x%02x\\x%02x' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24)))"; }
+
+# partition STATUS TYPE START SIZE prints an entry of the MBR's table, START and SIZE in MiB. 0xfeffff: "use LBA".
+partition() { printf '%b' "\\x$1\\xfe\\xff\\xff\\x$2\\xfe\\xff\\xff"; le32 $(($3 * 2048)); le32 $(($4 * 2048)); }
+
+make_disk() {
+  local disk=$work/disk.img
+  truncate -s "${disk_mib}M" "$disk"
+  {
+    head -c 440 /usr/lib/syslinux/mbr/mbr.bin
+    le32 0x54494e59
+    printf '\0\0'
+    partition 80 0e 1 "$boot_mib"
+    partition 00 83 $((1 + boot_mib)) $((disk_mib - 1 - boot_mib))
+    head -c 32 /dev/zero
+    printf '\x55\xaa'
+  } | dd of="$disk" conv=notrunc status=none
+  dd if="$work/boot.img" of="$disk" bs=1M seek=1 conv=notrunc,sparse status=none
+  dd if="$work/root.img" of="$disk" bs=1M seek=$((1 + boot_mib)) conv=notrunc,sparse status=none
+  qemu-img convert -q -c -f raw -O qcow2 "$disk" "$out.part"
+  mv "$out.part" "$out"
+}
+
+fetch_packages
+kernel=$(ls "$debs/lib/modules")
+# Times in the image are that of the kernel package, unless told otherwise.
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(stat -c %Y "$debs/boot/vmlinuz-$kernel")}
+depmod -b "$debs" "$kernel"
+make_root
+make_initramfs
+make_boot_partition
+make_root_partition
+make_disk
