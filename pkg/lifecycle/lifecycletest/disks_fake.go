@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycletest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+var _ lifecycle.Disks = (*Disks)(nil)
+
+// Disks is a lifecycle.Disks in memory. A sandbox's folder is the last but one element of
+// a path, as in paths.Node. Failures and delays are scripted by Script; calls are listed
+// with the path or the sandbox ID.
+type Disks struct {
+	Script
+
+	mu    sync.Mutex
+	files map[string]DiskFile
+	now   func() time.Time
+}
+
+// DiskFile is one file that a fake holds: exactly one of the two fields says what it is;
+// a console spool has neither.
+type DiskFile struct {
+	Disk *vm.Disk
+	Seed []byte
+}
+
+// NewDisks returns a fake without files.
+func NewDisks() *Disks {
+	return &Disks{files: map[string]DiskFile{}, now: time.Now}
+}
+
+// File returns the file at a path, for assertions.
+func (d *Disks) File(path string) (DiskFile, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, ok := d.files[path]
+	return f, ok
+}
+
+// Files lists the paths of all files, sorted.
+func (d *Disks) Files() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.files))
+}
+
+// CreateRoot implements lifecycle.Disks.
+func (d *Disks) CreateRoot(ctx context.Context, disk vm.Disk) error {
+	if err := d.enter(ctx, "CreateRoot", disk.Path); err != nil {
+		return err
+	}
+	return d.create(disk.Path, DiskFile{Disk: &disk})
+}
+
+// WriteSeed implements lifecycle.Disks.
+func (d *Disks) WriteSeed(ctx context.Context, path string, iso []byte) error {
+	if err := d.enter(ctx, "WriteSeed", path); err != nil {
+		return err
+	}
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[path] = DiskFile{Seed: bytes.Clone(iso)}
+	return nil
+}
+
+// CreateSpool implements lifecycle.Disks.
+func (d *Disks) CreateSpool(ctx context.Context, path string) error {
+	if err := d.enter(ctx, "CreateSpool", path); err != nil {
+		return err
+	}
+	return d.create(path, DiskFile{})
+}
+
+// RemoveFile implements lifecycle.Disks.
+func (d *Disks) RemoveFile(ctx context.Context, path string) error {
+	if err := d.enter(ctx, "RemoveFile", path); err != nil {
+		return err
+	}
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.files, path)
+	return nil
+}
+
+// RemoveSandbox implements lifecycle.Disks.
+func (d *Disks) RemoveSandbox(ctx context.Context, id string) error {
+	if err := d.enter(ctx, "RemoveSandbox", id); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.files, func(path string, _ DiskFile) bool { return sandboxOf(path) == id })
+	return nil
+}
+
+// List implements lifecycle.Disks.
+func (d *Disks) List(ctx context.Context) ([]string, error) {
+	if err := d.enter(ctx, "List"); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ids := map[string]bool{}
+	for path := range d.files {
+		ids[sandboxOf(path)] = true
+	}
+	return slices.Sorted(maps.Keys(ids)), nil
+}
+
+// Usage implements lifecycle.Disks. Every root disk takes a MiB.
+func (d *Disks) Usage(ctx context.Context, id string) (vm.FSUsage, error) {
+	if err := d.enter(ctx, "Usage", id); err != nil {
+		return vm.FSUsage{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := vm.FSUsage{At: d.now(), MountPoint: "/sandboxes"}
+	for path, f := range d.files {
+		if sandboxOf(path) == id && f.Disk != nil {
+			u.UsedBytes += uint64(vm.MiB)
+			u.UsedInodes++
+		}
+	}
+	return u, nil
+}
+
+func (d *Disks) create(path string, f DiskFile) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, exists := d.files[path]; !exists {
+		d.files[path] = f
+	}
+	return nil
+}
+
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return fmt.Errorf("path %q is not a file of a sandbox: %w", path, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+func sandboxOf(path string) string { return filepath.Base(filepath.Dir(path)) }
