@@ -105,6 +105,11 @@ type Mount struct {
 	ContainerPath string `json:"containerPath"`
 	HostPath      string `json:"hostPath"`
 	ReadOnly      bool   `json:"readOnly,omitempty"`
+	// HostToGuest asks that what is mounted below HostPath later shows in the guest too
+	// (CRI's PROPAGATION_HOST_TO_CONTAINER).
+	HostToGuest bool `json:"hostToGuest,omitempty"`
+	// SELinuxRelabel asks for HostPath to be relabelled for the guest's use.
+	SELinuxRelabel bool `json:"selinuxRelabel,omitempty"`
 }
 
 // ContainerStatus is the part of a Container that changes.

@@ -88,6 +88,8 @@ type SandboxSpec struct {
 	// RuntimeHandler is the RuntimeClass handler that was asked for, "" for the default.
 	RuntimeHandler string            `json:"runtimeHandler,omitempty"`
 	Sysctls        map[string]string `json:"sysctls,omitempty"`
+	// Namespaces are the modes that the caller asked for, kept to be told back.
+	Namespaces Namespaces `json:"namespaces,omitzero"`
 	// CgroupParent is the pod's cgroup as the caller names it: a path for the
 	// cgroupfs driver, a slice name for systemd; "" when the caller manages none.
 	CgroupParent string `json:"cgroupParent,omitempty"`
@@ -128,6 +130,26 @@ type PortMapping struct {
 	HostPort      int32  `json:"hostPort"`
 	HostIP        string `json:"hostIP,omitempty"`
 }
+
+// Namespaces are modes of Linux namespaces. A VM has namespaces of its own, whichever of
+// these was asked for; nothing acts on them.
+type Namespaces struct {
+	Network NamespaceMode `json:"network,omitempty"`
+	PID     NamespaceMode `json:"pid,omitempty"`
+	IPC     NamespaceMode `json:"ipc,omitempty"`
+	// User is nil if the caller did not say.
+	User *NamespaceMode `json:"user,omitempty"`
+}
+
+// NamespaceMode says what shares a namespace (CRI NamespaceMode).
+type NamespaceMode string
+
+// Namespace modes. The zero value is the pod.
+const (
+	NamespacePod       NamespaceMode = ""
+	NamespaceContainer NamespaceMode = "Container"
+	NamespaceNode      NamespaceMode = "Node"
+)
 
 // UUID is the domain's UUID, which is also the SMBIOS UUID the guest sees. It is
 // stable for the life of the sandbox: a restarted container is the same machine.
