@@ -58,12 +58,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@build/fuzz.sh $(or $(FUZZTIME),10s)
 
 .PHONY: lint
-lint: bin/golangci-lint ## Check the code: golangci-lint, vet, licenses, shell scripts, layering
+lint: bin/golangci-lint ## Check the code: golangci-lint, vet, licenses, modules, scripts, layering
 	@build/install-deps.sh build test
 	@$(STAGE) lint-headers build/lint/headers.sh
 	@$(STAGE) lint-shell build/lint/shell.sh
+	@$(STAGE) lint-dockerfile build/lint/dockerfile.sh
+	@$(STAGE) lint-modules build/lint/modules.sh
 	@$(STAGE) lint-licenses go run ./build/lint/licenses . ./...
-	@$(STAGE) lint-licenses-cni go run ./build/lint/licenses tools tool
+	@$(STAGE) lint-licenses-tools go run ./build/lint/licenses tools tool
 	@$(STAGE) lint-layering go test ./tests/deps
 	@$(STAGE) lint-vet go vet -tags $(TAGS) ./...
 	@$(STAGE) lint-go bin/golangci-lint run
