@@ -12,10 +12,12 @@ mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 
+# shellcheck disable=SC2046  # a list
 modprobe -a $(cat /etc/modules.boot)
 ip link set lo up
 hostname -F /etc/hostname
 
+# shellcheck source=/dev/null
 . /usr/lib/tiny/seed.sh
 
 {

@@ -5,4 +5,5 @@
 
 echo "Press Enter for a shell." >"$1"
 read -r _ <"$1" || exit
+# shellcheck disable=SC2094  # a terminal
 exec setsid -c sh -l <"$1" >"$1" 2>&1

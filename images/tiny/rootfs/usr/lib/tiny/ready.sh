@@ -8,6 +8,7 @@ agent_listens() {
 	port=/dev/virtio-ports/org.qemu.guest_agent.0
 	for pid in $(pidof qemu-ga); do
 		for fd in "/proc/$pid/fd/"*; do
+			# shellcheck disable=SC3013  # busybox has -ef
 			[ "$fd" -ef "$port" ] && return 0
 		done
 	done
@@ -22,4 +23,9 @@ done
 read -r boot_id </proc/sys/kernel/random/boot_id
 echo "READY boot_id=$boot_id hostname=$(hostname)"
 
+# shellcheck source=/dev/null
+. /usr/lib/tiny/cloud-config.sh
+run_scripts
+
+# shellcheck disable=SC2046  # a list
 modprobe -a $(cat /etc/modules.late)
