@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// migration turns the records of one schema version into those of the next.
+type migration struct {
+	// name says what changes, for errors.
+	name string
+	// record returns the new form of one record; collection is the name of its bucket.
+	record func(collection string, old json.RawMessage) (json.RawMessage, error)
+}
+
+// migrations is the history of the schema: migrations[i] leads from version i+1 to
+// version i+2. Entries are only ever added, each with a test and with the fixture of
+// the version it ends at.
+var migrations []migration
+
+// migrate brings the file to the newest version, one step after another.
+func migrate(tx *bolt.Tx, steps []migration) error {
+	version, err := schemaVersion(tx)
+	if err != nil {
+		return err
+	}
+	newest := len(steps) + 1
+	if version > newest {
+		return tooNew("the file", version, newest)
+	}
+	for ; version < newest; version++ {
+		step := steps[version-1]
+		for _, collection := range []string{sandboxes, containers} {
+			if err := migrateRecords(tx, collection, version, step); err != nil {
+				return fmt.Errorf("migrate %s from schema version %d (%s): %w", collection, version, step.name, err)
+			}
+		}
+		if err := putSchemaVersion(tx, version+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func migrateRecords(tx *bolt.Tx, collection string, version int, step migration) error {
+	bucket := tx.Bucket([]byte(collection))
+	changed := map[string][]byte{} // a bucket must not change under ForEach
+	err := bucket.ForEach(func(id, stored []byte) error {
+		old, err := openEnvelope(stored, version)
+		if err != nil {
+			return fmt.Errorf("record %s: %w", id, err)
+		}
+		record, err := step.record(collection, old)
+		if err != nil {
+			return fmt.Errorf("record %s: %w", id, err)
+		}
+		changed[string(id)], err = json.Marshal(envelope{Version: version + 1, Record: record})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for id, stored := range changed {
+		if err := bucket.Put([]byte(id), stored); err != nil {
+			return err
+		}
+	}
+	return nil
+}
