@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// problem is one bad value.
+type problem struct{ key, text string }
+
+// problems judges the values that YAML's types cannot.
+func (c Config) problems() []problem {
+	var out []problem
+	add := func(key, format string, args ...any) { out = append(out, problem{key, fmt.Sprintf(format, args...)}) }
+
+	for key, path := range map[string]string{
+		"listen.socket": c.Listen.Socket, "root": c.Root, "state": c.State,
+		"libvirt.logDir": c.Libvirt.LogDir, "libvirt.qemuConf": c.Libvirt.QEMUConf, "cni.confDir": c.CNI.ConfDir,
+	} {
+		if !filepath.IsAbs(path) {
+			add(key, "%q is not an absolute path", path)
+		}
+	}
+	// sun_path of a unix socket address holds 108 bytes with its final zero (unix(7)).
+	if len(c.Listen.Socket) > 107 {
+		add("listen.socket", "a unix socket's path has at most 107 bytes, this one has %d", len(c.Listen.Socket))
+	}
+	for i, dir := range c.CNI.BinDirs {
+		if !filepath.IsAbs(dir) {
+			add(fmt.Sprintf("cni.binDirs[%d]", i), "%q is not an absolute path", dir)
+		}
+	}
+	if len(c.CNI.BinDirs) == 0 {
+		add("cni.binDirs", "wants at least one folder")
+	}
+	if c.Libvirt.URI == "" {
+		add("libvirt.uri", "wants a libvirt URI such as qemu:///system")
+	}
+	for key, choice := range map[string]struct {
+		value string
+		of    []string
+	}{
+		"virtualization":           {c.Virtualization, []string{"auto", "kvm", "tcg"}},
+		"cgroups":                  {c.Cgroups, []string{"auto", "pod", "libvirt"}},
+		"cgroupDriver":             {c.CgroupDriver, []string{"cgroupfs", "systemd"}},
+		"log.level":                {c.Log.Level, []string{"debug", "info", "warn", "error"}},
+		"log.format":               {c.Log.Format, []string{"json", "console"}},
+		"defaults.cpu.mode":        {c.Defaults.CPU.Mode, []string{"", "host-passthrough", "host-model", "maximum", "custom"}},
+		"defaults.diskBus":         {c.Defaults.DiskBus, []string{"virtio", "scsi"}},
+		"defaults.diskErrorPolicy": {c.Defaults.DiskErrorPolicy, []string{"stop", "report", "enospace", "ignore"}},
+		"defaults.watchdog.model":  {c.Defaults.Watchdog.Model, []string{"", "itco", "i6300esb"}},
+		"defaults.watchdog.action": {c.Defaults.Watchdog.Action, []string{"reset", "poweroff", "pause", "none"}},
+	} {
+		if !slices.Contains(choice.of, choice.value) {
+			add(key, "%q is not one of %s", choice.value, quoted(choice.of))
+		}
+	}
+	return append(out, c.numberProblems()...)
+}
+
+// numberProblems judges numbers, addresses and what belongs together.
+func (c Config) numberProblems() []problem {
+	var out []problem
+	add := func(key, format string, args ...any) { out = append(out, problem{key, fmt.Sprintf(format, args...)}) }
+	if !strings.HasPrefix(c.Defaults.Machine, "q35") && !strings.HasPrefix(c.Defaults.Machine, "pc-q35-") {
+		add("defaults.machine", "%q is not q35 or a version of it (pc-q35-...)", c.Defaults.Machine)
+	}
+	if c.Defaults.CPU.Mode == "custom" && c.Defaults.CPU.Model == "" {
+		add("defaults.cpu.mode", "custom wants defaults.cpu.model to name a CPU model")
+	}
+	if c.Defaults.VCPUs < 1 || c.Defaults.VCPUs > 255 {
+		add("defaults.vcpus", "%d is not between 1 and 255", c.Defaults.VCPUs)
+	}
+	if c.Defaults.Memory < c.Defaults.MinimumMemory {
+		add("defaults.memory", "%s is less than defaults.minimumMemory, %s", c.Defaults.Memory, c.Defaults.MinimumMemory)
+	}
+	if c.Stats.Interval < time.Second {
+		add("stats.interval", "%s is less than 1s", c.Stats.Interval)
+	}
+	if c.Console.SpoolLimit < 1<<20 {
+		add("console.spoolLimit", "%s is less than 1MiB", c.Console.SpoolLimit)
+	}
+	if c.Images.MaxVirtualSize < 1<<20 {
+		add("images.maxVirtualSize", "%s is less than 1MiB", c.Images.MaxVirtualSize)
+	}
+	if text := loopback(c.Stream.Address); text != "" {
+		add("stream.address", "%s", text)
+	}
+	if c.Metrics.Address != "" {
+		if _, _, err := net.SplitHostPort(c.Metrics.Address); err != nil {
+			add("metrics.address", "%q is not HOST:PORT", c.Metrics.Address)
+		}
+	}
+	for i, a := range c.Images.Aliases {
+		key := fmt.Sprintf("images.aliases[%d]", i)
+		switch {
+		case a.Pattern == "" || a.Name == "":
+			add(key, "wants a pattern and a name")
+		case strings.Count(a.Pattern, "*") > 1 || strings.Count(a.Name, "*") > strings.Count(a.Pattern, "*"):
+			add(key, "a pattern has at most one *, and the name may use it once")
+		}
+	}
+	return out
+}
+
+// loopback says what is wrong with an address that must be HOST:PORT on loopback.
+func loopback(address string) string {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Sprintf("%q is not IP:PORT", address)
+	}
+	if !ap.Addr().IsLoopback() {
+		return fmt.Sprintf("%s is not a loopback address; streams carry shells and have no TLS", ap.Addr())
+	}
+	return ""
+}
+
+func quoted(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = fmt.Sprintf("%q", w)
+	}
+	return strings.Join(out, ", ")
+}

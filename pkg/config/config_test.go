@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/config"
+)
+
+func TestDefaultIsValidAndComplete(t *testing.T) {
+	c := config.Default()
+	if c.Listen.Socket != "/run/vmlet/vmlet.sock" || c.Defaults.Memory != 1<<30 || c.Stats.Interval != 10*time.Second || !c.Defaults.RNG {
+		t.Errorf("default = %+v", c)
+	}
+}
+
+func TestFileChangesOnlyWhatItNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(path, []byte("defaults: {memory: 512MiB}\nimages:\n  aliases: [{pattern: 'a/*', name: 'b/*'}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Defaults.Memory != 512<<20 || c.Defaults.VCPUs != 1 || len(c.Images.Aliases) != 1 || c.Images.Aliases[0].Name != "b/*" {
+		t.Errorf("config = %+v", c)
+	}
+}
+
+func TestEmptyFileIsTheDefault(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "---\n"} {
+		if _, err := config.Parse("f", []byte(text)); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestWrongFilesSayWhereAndWhatWouldBeRight(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"unknown key":            {"root: /a\ncgroupdriver: systemd\n", `f:2:1: cgroupdriver: unknown key; did you mean "cgroupDriver"?`},
+		"unknown nested key":     {"cni:\n  confdir: /etc\n", `f:2:3: cni.confdir: unknown key; did you mean "confDir"?`},
+		"unknown far from all":   {"zzzzzzzz: 1\n", `f:1:1: zzzzzzzz: unknown key; known here: listen, root`},
+		"bad choice":             {"virtualization: xen\n", `f:1:17: virtualization: "xen" is not one of "auto", "kvm", "tcg"`},
+		"bad size":               {"defaults:\n  memory: 1GB\n", `f:2:11: defaults.memory: "1GB" is no size; write a whole number with KiB`},
+		"bad number":             {"defaults: {vcpus: two}\n", `f:1:19: defaults.vcpus: "two" is not a whole number`},
+		"bad bool":               {"defaults: {rng: maybe}\n", `"maybe" is not true or false`},
+		"bad duration":           {"stats: {interval: fast}\n", `"fast" is not a duration such as 10s`},
+		"list wanted":            {"cni: {binDirs: /opt}\n", `f:1:16: cni.binDirs: wants a list`},
+		"keys wanted":            {"log: info\n", `f:1:6: log: wants keys and values: level, format`},
+		"relative path":          {"root: var\n", `f:1:7: root: "var" is not an absolute path`},
+		"streams off loopback":   {"stream: {address: '0.0.0.0:1'}\n", `0.0.0.0 is not a loopback address`},
+		"twice":                  {"root: /a\nroot: /b\n", `f:2:1: root: is given twice`},
+		"memory below minimum":   {"defaults: {memory: 32MiB}\n", `f:1:20: defaults.memory: 32MiB is less than defaults.minimumMemory, 64MiB`},
+		"no YAML":                {"a: [", `f: line 1`},
+		"two problems, in order": {"root: b\nstate: a\n", "f:1:7: root: \"b\" is not an absolute path\nf:2:8: state"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parse("f", []byte(tc.text))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error:\n%v\nwant:\n%s", err, tc.want)
+			}
+			if !errors.Is(err, errdefs.ErrInvalidArgument) {
+				t.Errorf("error %v is not InvalidArgument", err)
+			}
+		})
+	}
+}
+
+func TestSizesReadBack(t *testing.T) {
+	for text, want := range map[string]config.Size{"0": 0, "4096": 4096, "1KiB": 1024, "512Mi": 512 << 20, "2 GiB": 2 << 30, "2TiB": 2 << 40} {
+		got, err := config.ParseSize(text)
+		if err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, got, err, want)
+		}
+		if again, err := config.ParseSize(got.String()); err != nil || again != want {
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", got.String(), again, err, want)
+		}
+	}
+	for _, text := range []string{"", "GiB", "-1", "1.5GiB", "9999999999TiB", "1GB"} {
+		if got, err := config.ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}

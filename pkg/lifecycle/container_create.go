@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/annotations"
+	"github.com/vmlet/vmlet/pkg/cloudinit"
+	"github.com/vmlet/vmlet/pkg/revert"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// CreateContainer prepares one boot of the sandbox's VM and returns the container's
+// ID: the root disk (made on the first boot of this container name, found again by
+// later ones), the seed and the domain's definition. Nothing runs yet.
+//
+// A retry of the same attempt waits for the first call and returns the same ID. While
+// another container of the sandbox is live it is FailedPrecondition, unless that one
+// is an earlier attempt of the same name that was never started: it is superseded.
+func (s *Service) CreateContainer(ctx context.Context, sandboxRef string, spec vm.ContainerSpec) (string, error) {
+	sb, err := s.Sandbox(sandboxRef)
+	if err != nil {
+		return "", err
+	}
+	return s.share(ctx, "create container "+spec.Key(sb.ID), func(ctx context.Context) (id string, err error) {
+		err = s.observed("container_create", func() error {
+			unlock, err := s.locks.Lock(ctx, sb.ID)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			id, err = s.createContainer(ctx, sb.ID, spec)
+			return err
+		})
+		return id, err
+	})
+}
+
+// createContainer does the work of CreateContainer under the sandbox's lock.
+func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm.ContainerSpec) (id string, err error) {
+	sb, err := s.deps.Store.Sandboxes().Get(sandboxID)
+	if err != nil {
+		return "", fmt.Errorf("create container %s: sandbox %s: %w", spec.Name, sandboxID, err)
+	}
+	if sb.Status.State != vm.SandboxReady {
+		return "", fmt.Errorf("create container %s: sandbox %s is %s, not ready: %w",
+			spec.Name, sb.ID, sb.Status.State, errdefs.ErrFailedPrecondition)
+	}
+	if found, err := s.sameAttempt(sb, spec); found != "" || err != nil {
+		return found, err
+	}
+	if err := s.makeRoom(ctx, sb, spec); err != nil {
+		return "", err
+	}
+	ask, err := annotations.Parse(sb.Spec.Annotations)
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	sz, err := sizeOf(sb.Spec, spec, ask, s.cfg.Defaults, s.cfg.Accel)
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	c, disk, err := s.recordContainer(ctx, sb, spec, ask)
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	_, known := findDisk(sb, c.Spec)
+	if err := s.buildContainer(ctx, sb, c, rootDisk{disk, !known}, sz, ask); err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	return c.ID, nil
+}
+
+// sameAttempt finds the container that a retried call made the first time.
+func (s *Service) sameAttempt(sb vm.Sandbox, spec vm.ContainerSpec) (string, error) {
+	for _, c := range s.containersOf(sb.ID) {
+		if c.Spec.Name != spec.Name || c.Spec.Attempt != spec.Attempt {
+			continue
+		}
+		if c.Status.State == vm.ContainerCreated {
+			return c.ID, nil
+		}
+		return "", fmt.Errorf("container %s attempt %d of sandbox %s exists as %s and is %s; remove it or use the next attempt: %w",
+			spec.Name, spec.Attempt, sb.ID, c.ID, c.Status.State, errdefs.ErrAlreadyExists)
+	}
+	return "", nil
+}
+
+// makeRoom refuses a second live container, or supersedes one that was never started.
+func (s *Service) makeRoom(ctx context.Context, sb vm.Sandbox, spec vm.ContainerSpec) error {
+	live, ok := s.liveContainer(sb.ID)
+	if !ok {
+		return nil
+	}
+	if live.Status.State == vm.ContainerCreated && live.Spec.Name == spec.Name && live.Spec.Attempt < spec.Attempt {
+		return s.exitUnstarted(ctx, live, vm.ReasonSuperseded, fmt.Sprintf("attempt %d took its place before it was started", spec.Attempt))
+	}
+	return fmt.Errorf("create container %s: container %s (%s) of sandbox %s is %s, and a VM pod runs one container at a time; put the second workload into the guest or into a pod of its own: %w",
+		spec.Name, live.Spec.Name, live.ID, sb.ID, live.Status.State, errdefs.ErrFailedPrecondition)
+}
+
+// recordContainer resolves the image and records the intent, both while no image can
+// be removed: from then on the records refer to the image and keep it.
+func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, spec vm.ContainerSpec, ask vm.Overrides) (vm.Container, vm.Disk, error) {
+	s.imageUse.RLock()
+	defer s.imageUse.RUnlock()
+	image, err := s.deps.Images.Resolve(ctx, spec.ImageRef)
+	if err != nil {
+		return vm.Container{}, vm.Disk{}, fmt.Errorf("image %q: %w", spec.ImageRef, err)
+	}
+	spec.ImageID = image.ID
+	c := vm.Container{
+		ID: newID(), SandboxID: sb.ID, Spec: spec, CreatedAt: s.now(),
+		Status: vm.ContainerStatus{State: vm.ContainerCreating},
+	}
+	if err := s.deps.Store.Containers().Create(c.ID, c, "container creating"); err != nil {
+		return vm.Container{}, vm.Disk{}, err
+	}
+	disk, known := findDisk(sb, spec)
+	if known {
+		return c, disk, nil
+	}
+	disk = vm.Disk{
+		Container: spec.Name, ImageID: image.ID,
+		Path:    s.cfg.Paths.RootDisk(sb.ID, spec.Name, image.ID),
+		Backing: image.Path, BackingFormat: image.Format,
+		Size: max(image.VirtualSize, ask.RootSize),
+	}
+	if _, err := s.updateSandbox(sb.ID, "disk intended", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
+		st.Disks = append(append([]vm.Disk(nil), st.Disks...), disk)
+		return st, nil
+	}); err != nil {
+		return vm.Container{}, vm.Disk{}, errors.Join(err, s.deps.Store.Containers().Delete(c.ID, "container abandoned"))
+	}
+	return c, disk, nil
+}
+
+// findDisk finds the root disk of earlier boots: same container name, same image.
+func findDisk(sb vm.Sandbox, spec vm.ContainerSpec) (vm.Disk, bool) {
+	for _, d := range sb.Status.Disks {
+		if d.Container == spec.Name && d.ImageID == spec.ImageID {
+			return d, true
+		}
+	}
+	return vm.Disk{}, false
+}
+
+// rootDisk is a disk and whether this very call added it to the sandbox: only then may
+// its undo remove it. Any other disk may hold a guest's data.
+type rootDisk struct {
+	vm.Disk
+	fresh bool
+}
+
+// buildContainer makes the files and the domain of a recorded container.
+func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Container, disk rootDisk, sz size, ask vm.Overrides) (err error) {
+	defer func() {
+		if err != nil {
+			err = s.abandonContainer(c.ID, err)
+		}
+	}()
+	rev := revert.New(ctx)
+	defer rev.Fail(&err)
+
+	if disk.fresh {
+		rev.Add("root disk", func(ctx context.Context) error { return s.forgetDisk(ctx, sb.ID, disk.Disk) })
+	}
+	if err := s.deps.Disks.CreateRoot(ctx, disk.Disk); err != nil {
+		return fmt.Errorf("root disk: %w", err)
+	}
+	iso, err := cloudinit.ISO(seedOf(sb, ask))
+	if err != nil {
+		return fmt.Errorf("seed: %w", err)
+	}
+	seed := s.cfg.Paths.Seed(sb.ID)
+	rev.Add("seed", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, seed) })
+	if err := s.deps.Disks.WriteSeed(ctx, seed, iso); err != nil {
+		return fmt.Errorf("seed: %w", err)
+	}
+	spool := s.console(c).Spool
+	rev.Add("console spool", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, spool) })
+	if err := s.deps.Disks.CreateSpool(ctx, spool); err != nil {
+		return fmt.Errorf("console spool: %w", err)
+	}
+	rev.Add("domain definition", func(ctx context.Context) error { return s.deps.Hypervisor.Undefine(ctx, sb.ID) })
+	if err := s.deps.Hypervisor.Define(ctx, s.machineOf(sb, c, disk.Disk, sz, ask)); err != nil {
+		return fmt.Errorf("define the domain: %w", err)
+	}
+	if _, err := s.updateContainer(c.ID, "container created", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		return st.To(vm.ContainerCreated)
+	}); err != nil {
+		return err
+	}
+	rev.Success()
+	return nil
+}
+
+// forgetDisk removes a disk that no guest has ever seen, and the sandbox's record of it.
+func (s *Service) forgetDisk(ctx context.Context, sandboxID string, disk vm.Disk) error {
+	if err := s.deps.Disks.RemoveFile(ctx, disk.Path); err != nil {
+		return err
+	}
+	_, err := s.updateSandbox(sandboxID, "disk forgotten", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
+		var rest []vm.Disk
+		for _, d := range st.Disks {
+			if d.Path != disk.Path {
+				rest = append(rest, d)
+			}
+		}
+		st.Disks = rest
+		return st, nil
+	})
+	return err
+}
+
+// abandonContainer ends a failed creation. The record goes, unless undo left something
+// behind: then it stays as Creating, invisible, for StopSandbox and recovery to undo.
+func (s *Service) abandonContainer(id string, cause error) error {
+	if errors.Is(cause, revert.ErrIncomplete) {
+		return cause
+	}
+	return errors.Join(cause, s.deps.Store.Containers().Delete(id, "container abandoned"))
+}
+
+// undoCreate takes down what a creation that did not end has left. The root disk stays
+// with the sandbox: a retry finds it, and RemoveSandbox removes it.
+func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
+	if err := s.deps.Hypervisor.Undefine(ctx, c.SandboxID); err != nil {
+		return err
+	}
+	for _, path := range []string{s.cfg.Paths.Seed(c.SandboxID), s.console(c).Spool} {
+		if err := s.deps.Disks.RemoveFile(ctx, path); err != nil {
+			return err
+		}
+	}
+	return s.deps.Store.Containers().Delete(c.ID, "container abandoned")
+}
+
+// updateContainer changes the status of a container.
+func (s *Service) updateContainer(id, step string, change func(vm.ContainerStatus) (vm.ContainerStatus, error)) (vm.Container, error) {
+	return s.deps.Store.Containers().Update(id, step, func(c vm.Container) (vm.Container, error) {
+		next, err := change(c.Status)
+		if err != nil {
+			return c, err
+		}
+		c.Status = next
+		return c, nil
+	})
+}

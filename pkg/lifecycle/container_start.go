@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/revert"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// StartContainer boots the VM: QEMU with its CPUs halted, its memory and CPU charged to
+// the pod, its taps wired into the pod's network, then the CPUs let go. It does not
+// wait for the guest. Starting a running container is a success; one that has exited
+// is FailedPrecondition.
+func (s *Service) StartContainer(ctx context.Context, ref string) error {
+	c, err := s.Container(ref)
+	if err != nil {
+		return err
+	}
+	return s.shareErr(ctx, "start container "+c.ID, func(ctx context.Context) error {
+		return s.observed("container_start", func() error {
+			unlock, err := s.locks.Lock(ctx, c.SandboxID)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			return s.startContainer(ctx, c.ID)
+		})
+	})
+}
+
+// startContainer does the work of StartContainer under the sandbox's lock. Recovery
+// calls it for a start that was cut short: each step finds what is done already.
+func (s *Service) startContainer(ctx context.Context, id string) error {
+	c, err := s.deps.Store.Containers().Get(id)
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", id, err)
+	}
+	if c.Status.State == vm.ContainerRunning {
+		return nil
+	}
+	sb, err := s.deps.Store.Sandboxes().Get(c.SandboxID)
+	if err != nil {
+		return fmt.Errorf("start container %s: sandbox %s: %w", id, c.SandboxID, err)
+	}
+	if sb.Status.State != vm.SandboxReady {
+		return fmt.Errorf("start container %s: sandbox %s is %s, not ready: %w", id, sb.ID, sb.Status.State, errdefs.ErrFailedPrecondition)
+	}
+	if _, err := s.updateContainer(id, "container starting", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		return st.To(vm.ContainerStarting)
+	}); err != nil {
+		return fmt.Errorf("start container %s: %w", id, err)
+	}
+	s.hints.forget(sb.ID)
+	if err := s.bootVM(ctx, sb, c); err != nil {
+		return errors.Join(fmt.Errorf("start container %s: %w", id, err), s.failStart(ctx, c, err))
+	}
+	s.sample.soon()
+	return nil
+}
+
+// bootVM brings the domain from defined to running.
+func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (err error) {
+	rev := revert.New(ctx)
+	defer rev.Fail(&err)
+
+	if err := s.deps.Consoles.Follow(ctx, s.console(c)); err != nil {
+		return fmt.Errorf("follow the console: %w", err)
+	}
+	if !s.cfg.LibvirtCgroups {
+		rev.Add("cgroup", func(ctx context.Context) error { return s.removeCgroup(ctx, sb) })
+		if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Spec, c.Spec)); err != nil {
+			return fmt.Errorf("make the cgroup: %w", err)
+		}
+	}
+	rev.Add("domain start", func(ctx context.Context) error { return s.deps.Hypervisor.Destroy(ctx, sb.ID) })
+	if err := s.ensureStarted(ctx, sb.ID); err != nil {
+		return fmt.Errorf("start the domain: %w", err)
+	}
+	if err := s.placeQEMU(ctx, sb); err != nil {
+		return err
+	}
+	if err := s.deps.Network.Wire(ctx, *sb.Status.Network); err != nil {
+		return fmt.Errorf("wire the network: %w", err)
+	}
+	if err := s.deps.Hypervisor.Resume(ctx, sb.ID); err != nil {
+		return fmt.Errorf("let the guest run: %w", err)
+	}
+	startedAt := s.now()
+	if _, err := s.updateContainer(c.ID, "container running", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		st.StartedAt = startedAt
+		return st.To(vm.ContainerRunning)
+	}); err != nil {
+		return err
+	}
+	rev.Success()
+	return nil
+}
+
+// ensureStarted starts the domain unless a start that was cut short already did.
+func (s *Service) ensureStarted(ctx context.Context, id string) error {
+	err := s.deps.Hypervisor.Start(ctx, id)
+	if !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		return err
+	}
+	d, stateErr := s.deps.Hypervisor.Domain(ctx, id)
+	if stateErr == nil && d.State.Active() {
+		return nil
+	}
+	return errors.Join(err, stateErr)
+}
+
+// placeQEMU charges QEMU to the pod before the guest touches its memory.
+func (s *Service) placeQEMU(ctx context.Context, sb vm.Sandbox) error {
+	if s.cfg.LibvirtCgroups {
+		return nil
+	}
+	pid, err := s.deps.Hypervisor.PID(ctx, sb.ID)
+	if err != nil {
+		return fmt.Errorf("find QEMU: %w", err)
+	}
+	if err := s.deps.Cgroups.Place(ctx, sb.ID, sb.Spec.CgroupParent, pid); err != nil {
+		return fmt.Errorf("place QEMU in the pod's cgroup: %w", err)
+	}
+	return nil
+}
+
+// failStart records that a start failed. What the failed boot printed is in the log.
+func (s *Service) failStart(ctx context.Context, c vm.Container, cause error) error {
+	return s.finishContainer(ctx, c, vm.Exit{
+		Code: 128, Reason: vm.ReasonStartError, Message: cause.Error(), At: s.now(),
+	})
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/vm"
+	"go.uber.org/zap"
+)
+
+// askAgain is how long after asking the guest to power off it is asked once more: a
+// guest that is still booting has nobody to hear the first press of the button.
+const askAgain = 2 * time.Second
+
+// StopContainer asks the guest to power off, waits up to grace, then destroys it. It
+// returns when the VM is gone. A grace of zero or less destroys at once, also when an
+// earlier stop still waits; a shorter grace shortens an earlier one's wait, a longer
+// one does not prolong it. Unknown and ended containers are a success, as CRI's
+// StopContainer demands ("This call is idempotent").
+//
+// The wait holds no lock and does not end with the caller.
+func (s *Service) StopContainer(ctx context.Context, ref string, grace time.Duration) error {
+	c, err := s.Container(ref)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	op, err := s.beginStop(ctx, c, s.now().Add(max(grace, 0)))
+	if err != nil || op == nil {
+		return err
+	}
+	select {
+	case <-op.done:
+		return op.err
+	case <-ctx.Done():
+		return fmt.Errorf("stop container %s goes on without its caller: %w", c.ID, ctx.Err())
+	}
+}
+
+// stops are the stops under way, by container ID.
+type stops struct {
+	mu sync.Mutex
+	m  map[string]*stop
+}
+
+// stop is one stop under way. done is closed after err is set.
+type stop struct {
+	// deadlines carries shorter deadlines to the goroutine that waits.
+	deadlines chan time.Time
+	done      chan struct{}
+	err       error
+}
+
+// beginStop records the intent and starts the wait, or joins the one under way. It
+// returns nil for a container that does not run.
+func (s *Service) beginStop(ctx context.Context, c vm.Container, deadline time.Time) (*stop, error) {
+	unlock, err := s.locks.Lock(ctx, c.SandboxID)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	c, err = s.deps.Store.Containers().Get(c.ID)
+	if errors.Is(err, errdefs.ErrNotFound) || err == nil && c.Status.State != vm.ContainerRunning {
+		return nil, nil //nolint:nilnil // no stop is needed, which is no error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stop container %s: %w", c.ID, err)
+	}
+	if c, err = s.intendStop(c, deadline); err != nil {
+		return nil, fmt.Errorf("stop container %s: %w", c.ID, err)
+	}
+	return s.waitStop(c), nil
+}
+
+// intendStop records that a stop was asked for; an earlier deadline stays.
+func (s *Service) intendStop(c vm.Container, deadline time.Time) (vm.Container, error) {
+	now := s.now()
+	return s.updateContainer(c.ID, "stop intended", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		next := vm.StopIntent{RequestedAt: now, Deadline: deadline}
+		if old := st.Stop; old != nil {
+			next = *old
+			if deadline.Before(old.Deadline) {
+				next.Deadline = deadline
+			}
+		}
+		st.Stop = &next
+		return st, nil
+	})
+}
+
+// waitStop starts the goroutine that sees a recorded stop through, or tells the one
+// that is there of a shorter deadline. Recovery calls it for stops of an earlier life.
+func (s *Service) waitStop(c vm.Container) *stop {
+	s.stops.mu.Lock()
+	defer s.stops.mu.Unlock()
+	if op, ok := s.stops.m[c.ID]; ok {
+		// One slot, and all senders hold the mutex: taking out what was not read yet
+		// makes room, so this never blocks.
+		select {
+		case <-op.deadlines:
+		default:
+		}
+		op.deadlines <- c.Status.Stop.Deadline
+		return op
+	}
+	op := &stop{deadlines: make(chan time.Time, 1), done: make(chan struct{})}
+	if s.stops.m == nil {
+		s.stops.m = map[string]*stop{}
+	}
+	s.stops.m[c.ID] = op
+	s.work.Go(func() {
+		op.err = s.observed("container_stop", func() error { return s.seeStopThrough(s.life, c, op.deadlines) })
+		s.stops.mu.Lock()
+		delete(s.stops.m, c.ID)
+		s.stops.mu.Unlock()
+		close(op.done)
+	})
+	return op
+}
+
+// seeStopThrough asks the guest to power off until it is gone or the deadline is there.
+func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines <-chan time.Time) error {
+	gone, forget := s.exits.wait(c.ID)
+	defer forget()
+	deadline := c.Status.Stop.Deadline
+	timer := time.NewTimer(deadline.Sub(s.now()))
+	defer timer.Stop()
+	ask := time.NewTicker(askAgain)
+	defer ask.Stop()
+
+	if deadline.After(s.now()) {
+		s.askToPowerOff(ctx, c, false)
+	}
+	for {
+		if got, err := s.deps.Store.Containers().Get(c.ID); err != nil || got.Status.State != vm.ContainerRunning {
+			return nil //nolint:nilerr // removed or ended: there is nothing left to stop
+		}
+		select {
+		case <-gone:
+			return nil
+		case deadline = <-deadlines:
+			timer.Reset(deadline.Sub(s.now()))
+		case <-ask.C:
+			s.askToPowerOff(ctx, c, true)
+		case <-timer.C:
+			return s.forceStop(ctx, c)
+		case <-ctx.Done():
+			return fmt.Errorf("stop container %s goes on after the next start of vmlet: %w", c.ID, errdefs.ErrUnavailable)
+		}
+	}
+}
+
+// askToPowerOff presses the ACPI power button, and asks the agent as well when the
+// button alone did not help. The button comes first: it reaches every guest that
+// handles ACPI and cannot hang, while an agent can. Failing to ask is no failure of
+// the stop, whose deadline stands.
+func (s *Service) askToPowerOff(ctx context.Context, c vm.Container, again bool) {
+	if err := s.deps.Hypervisor.PowerButton(ctx, c.SandboxID); err != nil {
+		log.From(ctx).Info("the guest could not be asked to power off by ACPI", zap.String("container", c.ID), zap.Error(err))
+	}
+	if !again {
+		return
+	}
+	s.work.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, askAgain)
+		defer cancel()
+		if err := s.deps.Guest.Shutdown(ctx, c.SandboxID); err != nil {
+			log.From(ctx).Debug("the guest could not be asked to power off by its agent", zap.String("container", c.ID), zap.Error(err))
+		}
+	})
+}
+
+// forceStop destroys the VM of a container whose grace is over.
+func (s *Service) forceStop(ctx context.Context, c vm.Container) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	defer cancel()
+	unlock, err := s.locks.Lock(ctx, c.SandboxID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	got, err := s.deps.Store.Containers().Get(c.ID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stop container %s: %w", c.ID, err)
+	}
+	return s.destroyContainer(ctx, got)
+}
+
+// destroyContainer ends a starting or running container at once, under the lock.
+func (s *Service) destroyContainer(ctx context.Context, c vm.Container) error {
+	if !c.Status.Live() {
+		return nil
+	}
+	now := s.now()
+	c, err := s.updateContainer(c.ID, "force intended", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		next := vm.StopIntent{RequestedAt: now, Deadline: now}
+		if st.Stop != nil {
+			next = *st.Stop
+		}
+		next.Forced = true
+		st.Stop = &next
+		return st, nil
+	})
+	if err != nil {
+		return fmt.Errorf("destroy container %s: %w", c.ID, err)
+	}
+	if err := s.deps.Hypervisor.Destroy(ctx, c.SandboxID); err != nil {
+		return fmt.Errorf("destroy container %s: %w", c.ID, err)
+	}
+	return s.settleExit(ctx, c, vm.Domain{State: vm.DomainShutoff})
+}

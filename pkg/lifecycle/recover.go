@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// Recovery rests on these assumptions:
+//
+//  1. A record is written before the first side effect it stands for and removed after
+//     the last trace is gone. So whatever exists without a record is not ours to judge,
+//     except a domain that carries our store's own mark.
+//  2. Every step of every use case is idempotent, so finishing is doing it again.
+//  3. VMs run on without us. A domain that is active is never touched, except to finish
+//     what was being done to it.
+//  4. Disks are only ever removed with their sandbox.
+
+// recoverTimeout bounds the recovery of one sandbox: one that hangs must not hold up
+// the others. recoverAtOnce bounds how many are worked on at a time.
+const (
+	recoverTimeout = 60 * time.Second
+	recoverAtOnce  = 4
+)
+
+// Recover brings records and world together after a start. When it returns, calls may
+// be served; the state of every sandbox is true, except for those whose recovery
+// failed, which is logged and tried again by the next Stop or Remove.
+//
+// progress is told how many sandboxes are done; it may be nil.
+func (s *Service) Recover(ctx context.Context, progress func(done, total int)) error {
+	domains, err := s.deps.Hypervisor.Domains(ctx)
+	if err != nil {
+		return fmt.Errorf("recover: list domains: %w", err)
+	}
+	netns, err := s.deps.Network.Present(ctx)
+	if err != nil {
+		return fmt.Errorf("recover: list network namespaces: %w", err)
+	}
+	seen := map[string]observed{}
+	byID := map[string]vm.Domain{}
+	for id := range netns {
+		seen[id] = observed{domain: vm.DomainAbsent, netns: true}
+	}
+	for _, d := range domains {
+		seen[d.SandboxID] = observed{domain: d.State, netns: netns[d.SandboxID]}
+		byID[d.SandboxID] = d
+	}
+	s.recoverAll(ctx, seen, byID, progress)
+	return s.removeOrphans(ctx, domains)
+}
+
+func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, domains map[string]vm.Domain, progress func(int, int)) {
+	sandboxes := s.deps.Store.Sandboxes().List()
+	done := make(chan struct{}, len(sandboxes))
+	var group errgroup.Group
+	group.SetLimit(recoverAtOnce)
+	go func() {
+		for i := range sandboxes {
+			<-done
+			if progress != nil {
+				progress(i+1, len(sandboxes))
+			}
+		}
+	}()
+	for _, sb := range sandboxes {
+		group.Go(func() error {
+			defer func() { done <- struct{}{} }()
+			ctx, cancel := context.WithTimeout(log.With(ctx, zap.String("sandbox", sb.ID)), recoverTimeout)
+			defer cancel()
+			if err := s.recoverSandbox(ctx, sb, seen[sb.ID], domains[sb.ID]); err != nil {
+				log.From(ctx).Error("sandbox not recovered; stop or remove it to try again", zap.Error(err))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are each sandbox's own and are logged with it
+}
+
+func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed, d vm.Domain) error {
+	unlock, err := s.locks.Lock(ctx, sb.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	action := decideSandbox(sb, o)
+	if action != sandboxKeep {
+		log.From(ctx).Info("recover", zap.String("state", string(sb.Status.State)), zap.String("action", string(action)))
+	}
+	switch action {
+	case sandboxUndo:
+		if err := s.deps.Network.Teardown(ctx, networkRequest(sb)); err != nil {
+			return err
+		}
+		return s.deps.Store.Sandboxes().Delete(sb.ID, "sandbox abandoned")
+	case sandboxFinishStop:
+		return s.stopSandbox(ctx, sb.ID)
+	case sandboxFinishGone:
+		return s.removeSandbox(ctx, sb.ID)
+	case sandboxLost:
+		return s.loseSandbox(ctx, sb, o, d)
+	case sandboxKeep:
+	}
+	return s.recoverContainers(ctx, sb.ID, o, d)
+}
+
+// loseSandbox settles a sandbox whose network the host has lost. Exits are settled
+// first, with what libvirt and its log still tell about them; then the rest is given
+// back, the CNI leases above all. A VM that still runs is left to run, cut off as it
+// is: only who orchestrates it may end it.
+func (s *Service) loseSandbox(ctx context.Context, sb vm.Sandbox, o observed, d vm.Domain) error {
+	if err := s.recoverContainers(ctx, sb.ID, o, d); err != nil {
+		return err
+	}
+	if _, err := s.updateSandbox(sb.ID, "sandbox lost", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
+		st.Message = "the sandbox's network namespace is gone, as after a reboot of the host; its disks are kept until it is removed"
+		return st.To(vm.SandboxNotReady)
+	}); err != nil {
+		return err
+	}
+	if o.domain.Active() {
+		return nil
+	}
+	return s.stopSandbox(ctx, sb.ID)
+}
+
+func (s *Service) recoverContainers(ctx context.Context, sandboxID string, o observed, d vm.Domain) error {
+	var errs []error
+	for _, c := range s.containersOf(sandboxID) {
+		if err := s.recoverContainer(ctx, c, o, d); err != nil {
+			errs = append(errs, fmt.Errorf("container %s: %w", c.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Service) recoverContainer(ctx context.Context, c vm.Container, o observed, d vm.Domain) error {
+	action := decideContainer(c, o)
+	if action != containerKeep && action != containerRearm {
+		log.From(ctx).Info("recover", zap.String("container", c.ID),
+			zap.String("state", string(c.Status.State)), zap.String("action", string(action)))
+	}
+	switch action {
+	case containerUndo:
+		return s.undoCreate(ctx, c)
+	case containerFinishStart:
+		if !o.netns {
+			return s.settleExit(ctx, c, d)
+		}
+		return s.startContainer(ctx, c.ID)
+	case containerRearm:
+		return s.deps.Consoles.Follow(ctx, s.console(c))
+	case containerResumeStop:
+		return s.resumeStop(ctx, c)
+	case containerSettle:
+		return s.settleExit(ctx, c, d)
+	case containerFinishGone:
+		return s.removeContainer(ctx, c)
+	case containerKeep:
+	}
+	return nil
+}
+
+// resumeStop goes on with a stop of an earlier life: the guest has until the deadline
+// that was promised then.
+func (s *Service) resumeStop(ctx context.Context, c vm.Container) error {
+	if err := s.deps.Consoles.Follow(ctx, s.console(c)); err != nil {
+		return err
+	}
+	if c.Status.Stop.Forced || c.Status.State == vm.ContainerStarting {
+		return s.destroyContainer(ctx, c)
+	}
+	s.waitStop(c)
+	return nil
+}
+
+// removeOrphans removes domains that carry our store's mark and have no record, which
+// happens when the store was put back from a copy. Nothing else is ever collected:
+// not by name, and no disk.
+func (s *Service) removeOrphans(ctx context.Context, domains []vm.Domain) error {
+	var errs []error
+	for _, d := range domains {
+		if d.Owner != s.deps.Store.Owner() {
+			continue
+		}
+		if _, err := s.deps.Store.Sandboxes().Get(d.SandboxID); err == nil {
+			continue
+		}
+		log.From(ctx).Warn("removing a domain of ours that has no record", zap.String("sandbox", d.SandboxID), zap.String("domain", d.Name))
+		if err := s.deps.Hypervisor.Destroy(ctx, d.SandboxID); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, s.deps.Hypervisor.Undefine(ctx, d.SandboxID))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/vmlet/vmlet/pkg/keylock"
+	"github.com/vmlet/vmlet/pkg/paths"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// Config is what the use cases need to know about the node.
+type Config struct {
+	Paths paths.Node
+	// Accel is how guests' CPUs are run; it was chosen at start-up.
+	Accel vm.Accel
+	// LibvirtCgroups is set where libvirt owns QEMU's cgroups, so that limits go into
+	// the domain and the Cgroups port is not used.
+	LibvirtCgroups bool
+	Defaults       Defaults
+	// StatsInterval is the time between two samples of all VMs.
+	StatsInterval time.Duration
+}
+
+// Defaults are the node's answers where a pod asks for nothing.
+type Defaults struct {
+	VCPUs         int
+	Memory        int64 // bytes of guest RAM for a pod without a memory limit
+	MachineType   string
+	CPUMode       string
+	CPUModel      string
+	DiskBus       string
+	ErrorPolicy   string
+	RNG           bool
+	Watchdog      vm.Watchdog
+	AgentChannel  bool
+	MinimumMemory int64 // bytes of guest RAM below which a VM is refused
+}
+
+// Deps are the adapters that the use cases run on.
+type Deps struct {
+	Hypervisor Hypervisor
+	Guest      GuestAgent
+	Network    Network
+	Images     Images
+	Disks      Disks
+	Cgroups    Cgroups
+	Consoles   Consoles
+	Store      Store
+	Clock      Clock
+	// Observe is told of every finished operation, for metrics; nil for nobody.
+	Observe func(operation string, took time.Duration, err error)
+}
+
+// Service is the set of use cases. It is safe for concurrent use. Recover must have
+// returned before the first use case is called.
+type Service struct {
+	cfg  Config
+	deps Deps
+
+	// locks serialises mutations per sandbox ID, the only lock key there is. It is
+	// never held while waiting for a guest.
+	locks keylock.Locks
+	// flights are the use cases under way, by what they are for.
+	flights singleflight.Group
+	// work are the goroutines that outlive their callers; Close waits for them.
+	work sync.WaitGroup
+	// life ends when the daemon stops: background work hangs on it.
+	life context.Context //nolint:containedctx // the service's own life, not a request's
+	end  context.CancelFunc
+
+	// imageUse is held for reading while a container comes to refer to an image, and
+	// for writing while one is removed: an image cannot vanish between the two.
+	imageUse sync.RWMutex
+
+	stops  stops
+	exits  exitWaiters
+	hints  hints
+	sample sampler
+}
+
+// New makes the service. It does nothing yet: see Recover and Run.
+func New(cfg Config, deps Deps) *Service {
+	life, end := context.WithCancel(context.Background())
+	if deps.Observe == nil {
+		deps.Observe = func(string, time.Duration, error) {}
+	}
+	return &Service{cfg: cfg, deps: deps, life: life, end: end, sample: newSampler()}
+}
+
+// Run folds libvirt's events into state and samples the VMs, until ctx ends. VMs go on
+// running afterwards.
+func (s *Service) Run(ctx context.Context) {
+	var loops sync.WaitGroup
+	loops.Go(func() { s.listen(ctx) })
+	loops.Go(func() { s.sampleLoop(ctx) })
+	loops.Wait()
+}
+
+// Close gives up what waits in the background (a stop's grace period goes on after
+// the next start) and returns when it has ended.
+func (s *Service) Close() {
+	s.end()
+	s.work.Wait()
+}
+
+func (s *Service) now() time.Time { return s.deps.Clock.Now() }
+
+// newID makes a random ID of 128 bits in hex: unique without asking anybody.
+func newID() string {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		panic(err) // crypto/rand never fails on Linux; without it nothing is safe
+	}
+	return hex.EncodeToString(b[:])
+}

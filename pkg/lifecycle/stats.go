@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"go.uber.org/zap"
+
+	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// firstSample is how long after a start a new VM is sampled, so that its first figures
+// need not wait for the next round.
+const firstSample = 50 * time.Millisecond
+
+// sampler holds the last sample of each running container.
+type sampler struct {
+	mu   sync.RWMutex
+	m    map[string]vm.Stats
+	kick chan struct{}
+}
+
+func newSampler() sampler {
+	return sampler{m: map[string]vm.Stats{}, kick: make(chan struct{}, 1)}
+}
+
+// soon asks for a round shortly; several asks become one.
+func (p *sampler) soon() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (p *sampler) forget(containerID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.m, containerID)
+}
+
+// put stores a sample, with the rate since the one before it.
+func (p *sampler) put(st vm.Stats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last, ok := p.m[st.ContainerID]; ok && st.At.After(last.At) && st.CPUUsage >= last.CPUUsage {
+		st.NanoCores = uint64(float64(st.CPUUsage-last.CPUUsage) / st.At.Sub(last.At).Seconds())
+	}
+	p.m[st.ContainerID] = st
+}
+
+// Stats returns the last sample of a running container. NotFound for one that does not
+// run or has not been sampled yet.
+func (s *Service) Stats(containerRef string) (vm.Stats, error) {
+	c, err := s.Container(containerRef)
+	if err != nil {
+		return vm.Stats{}, err
+	}
+	s.sample.mu.RLock()
+	defer s.sample.mu.RUnlock()
+	st, ok := s.sample.m[c.ID]
+	if !ok {
+		return vm.Stats{}, fmt.Errorf("statistics of container %s, which is %s: %w", c.ID, c.Status.State, errdefs.ErrNotFound)
+	}
+	return st, nil
+}
+
+// AllStats returns the last samples of all running containers, in no order.
+func (s *Service) AllStats() []vm.Stats {
+	s.sample.mu.RLock()
+	defer s.sample.mu.RUnlock()
+	out := make([]vm.Stats, 0, len(s.sample.m))
+	for _, st := range s.sample.m {
+		out = append(out, st)
+	}
+	return out
+}
+
+// sampleLoop samples all running VMs every interval, and soon after a start.
+func (s *Service) sampleLoop(ctx context.Context) {
+	ticker := time.NewTicker(s.cfg.StatsInterval)
+	defer ticker.Stop()
+	for {
+		s.sampleAll(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-s.sample.kick:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(firstSample):
+			}
+		}
+	}
+}
+
+func (s *Service) sampleAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatsInterval)
+	defer cancel()
+	domains := s.domainStats(ctx)
+	for _, c := range s.deps.Store.Containers().List() {
+		if c.Status.State != vm.ContainerRunning {
+			continue
+		}
+		st, err := s.sampleOne(ctx, c, domains)
+		if err != nil {
+			log.From(ctx).Debug("a VM was not sampled", zap.String("container", c.ID), zap.Error(err))
+			continue
+		}
+		s.sample.put(st)
+	}
+}
+
+// domainStats asks libvirt for all VMs in one call, where our own cgroups cannot tell.
+func (s *Service) domainStats(ctx context.Context) map[string]vm.DomainStats {
+	out := map[string]vm.DomainStats{}
+	if !s.cfg.LibvirtCgroups {
+		return out
+	}
+	all, err := s.deps.Hypervisor.Stats(ctx)
+	if err != nil {
+		log.From(ctx).Debug("libvirt gave no statistics", zap.Error(err))
+	}
+	for _, d := range all {
+		out[d.SandboxID] = d
+	}
+	return out
+}
+
+func (s *Service) sampleOne(ctx context.Context, c vm.Container, domains map[string]vm.DomainStats) (vm.Stats, error) {
+	sb, err := s.deps.Store.Sandboxes().Get(c.SandboxID)
+	if err != nil {
+		return vm.Stats{}, err
+	}
+	st := vm.Stats{SandboxID: sb.ID, ContainerID: c.ID, At: s.now()}
+	if err := s.sampleUsage(ctx, sb, domains, &st); err != nil {
+		return st, err
+	}
+	disk, err := s.deps.Disks.Usage(ctx, sb.ID)
+	if err != nil {
+		return st, fmt.Errorf("disks: %w", err)
+	}
+	st.DiskUsed, st.DiskInodes, st.DiskMount = disk.UsedBytes, disk.UsedInodes, disk.MountPoint
+	if sb.Status.Network != nil {
+		if st.NICs, err = s.deps.Network.Stats(ctx, *sb.Status.Network); err != nil {
+			return st, fmt.Errorf("network: %w", err)
+		}
+	}
+	return st, nil
+}
+
+func (s *Service) sampleUsage(ctx context.Context, sb vm.Sandbox, domains map[string]vm.DomainStats, st *vm.Stats) error {
+	if s.cfg.LibvirtCgroups {
+		d, ok := domains[sb.ID]
+		if !ok {
+			return fmt.Errorf("libvirt has no figures for it: %w", errdefs.ErrNotFound)
+		}
+		st.CPUUsage, st.RSS, st.MemoryUsage, st.WorkingSet = d.CPUTime, d.RSS, d.RSS, d.RSS
+		return nil
+	}
+	u, err := s.deps.Cgroups.Usage(ctx, sb.ID, sb.Spec.CgroupParent)
+	if err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	st.At = u.At
+	st.CPUUsage, st.MemoryUsage, st.WorkingSet, st.RSS = u.CPUUsage, u.MemoryUsage, u.WorkingSet, u.RSS
+	st.PageFaults, st.MajorFaults, st.PIDs = u.PageFaults, u.MajorFaults, u.PIDs
+	if u.MemoryLimit > u.WorkingSet {
+		st.MemoryAvailable = u.MemoryLimit - u.WorkingSet
+	}
+	return nil
+}
