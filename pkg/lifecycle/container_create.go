@@ -43,7 +43,7 @@ func (s *Service) CreateContainer(ctx context.Context, sandboxRef string, spec v
 
 // createContainer does the work of CreateContainer under the sandbox's lock.
 func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm.ContainerSpec) (id string, err error) {
-	sb, err := s.deps.Store.Sandboxes().Get(sandboxID)
+	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
 	if err != nil {
 		return "", fmt.Errorf("create container %s: sandbox %s: %w", spec.Name, sandboxID, err)
 	}
@@ -118,7 +118,7 @@ func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, spec vm.Co
 		ID: newID(), SandboxID: sb.ID, Spec: spec, CreatedAt: s.now(),
 		Status: vm.ContainerStatus{State: vm.ContainerCreating},
 	}
-	if err := s.deps.Store.Containers().Create(c.ID, c, "container creating"); err != nil {
+	if err := s.deps.Store.Containers.Create(c.ID, c, "container creating"); err != nil {
 		return vm.Container{}, vm.Disk{}, err
 	}
 	disk, known := findDisk(sb, spec)
@@ -135,7 +135,7 @@ func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, spec vm.Co
 		st.Disks = append(append([]vm.Disk(nil), st.Disks...), disk)
 		return st, nil
 	}); err != nil {
-		return vm.Container{}, vm.Disk{}, errors.Join(err, s.deps.Store.Containers().Delete(c.ID, "container abandoned"))
+		return vm.Container{}, vm.Disk{}, errors.Join(err, s.deps.Store.Containers.Delete(c.ID, "container abandoned"))
 	}
 	return c, disk, nil
 }
@@ -224,7 +224,7 @@ func (s *Service) abandonContainer(id string, cause error) error {
 	if errors.Is(cause, revert.ErrIncomplete) {
 		return cause
 	}
-	return errors.Join(cause, s.deps.Store.Containers().Delete(id, "container abandoned"))
+	return errors.Join(cause, s.deps.Store.Containers.Delete(id, "container abandoned"))
 }
 
 // undoCreate takes down what a creation that did not end has left. The root disk stays
@@ -238,12 +238,12 @@ func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
 			return err
 		}
 	}
-	return s.deps.Store.Containers().Delete(c.ID, "container abandoned")
+	return s.deps.Store.Containers.Delete(c.ID, "container abandoned")
 }
 
 // updateContainer changes the status of a container.
 func (s *Service) updateContainer(id, step string, change func(vm.ContainerStatus) (vm.ContainerStatus, error)) (vm.Container, error) {
-	return s.deps.Store.Containers().Update(id, step, func(c vm.Container) (vm.Container, error) {
+	return s.deps.Store.Containers.Update(id, step, func(c vm.Container) (vm.Container, error) {
 		next, err := change(c.Status)
 		if err != nil {
 			return c, err

@@ -31,7 +31,7 @@ func (s *Service) RemoveContainer(ctx context.Context, ref string) error {
 				return err
 			}
 			defer unlock()
-			got, err := s.deps.Store.Containers().Get(c.ID)
+			got, err := s.deps.Store.Containers.Get(c.ID)
 			if errors.Is(err, errdefs.ErrNotFound) {
 				return nil
 			}
@@ -63,7 +63,7 @@ func (s *Service) removeContainer(ctx context.Context, c vm.Container) error {
 		return fmt.Errorf("remove container %s: finish its log: %w", c.ID, err)
 	}
 	s.sample.forget(c.ID)
-	if err := s.deps.Store.Containers().Delete(c.ID, "container removed"); err != nil {
+	if err := s.deps.Store.Containers.Delete(c.ID, "container removed"); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.ID, err)
 	}
 	return nil

@@ -37,14 +37,14 @@ func (s *Service) StartContainer(ctx context.Context, ref string) error {
 // startContainer does the work of StartContainer under the sandbox's lock. Recovery
 // calls it for a start that was cut short: each step finds what is done already.
 func (s *Service) startContainer(ctx context.Context, id string) error {
-	c, err := s.deps.Store.Containers().Get(id)
+	c, err := s.deps.Store.Containers.Get(id)
 	if err != nil {
 		return fmt.Errorf("start container %s: %w", id, err)
 	}
 	if c.Status.State == vm.ContainerRunning {
 		return nil
 	}
-	sb, err := s.deps.Store.Sandboxes().Get(c.SandboxID)
+	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
 		return fmt.Errorf("start container %s: sandbox %s: %w", id, c.SandboxID, err)
 	}

@@ -69,7 +69,7 @@ func (s *Service) beginStop(ctx context.Context, c vm.Container, deadline time.T
 		return nil, err
 	}
 	defer unlock()
-	c, err = s.deps.Store.Containers().Get(c.ID)
+	c, err = s.deps.Store.Containers.Get(c.ID)
 	if errors.Is(err, errdefs.ErrNotFound) || err == nil && c.Status.State != vm.ContainerRunning {
 		return nil, nil //nolint:nilnil // no stop is needed, which is no error
 	}
@@ -142,7 +142,7 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 		s.askToPowerOff(ctx, c, false)
 	}
 	for {
-		if got, err := s.deps.Store.Containers().Get(c.ID); err != nil || got.Status.State != vm.ContainerRunning {
+		if got, err := s.deps.Store.Containers.Get(c.ID); err != nil || got.Status.State != vm.ContainerRunning {
 			return nil //nolint:nilerr // removed or ended: there is nothing left to stop
 		}
 		select {
@@ -189,7 +189,7 @@ func (s *Service) forceStop(ctx context.Context, c vm.Container) error {
 		return err
 	}
 	defer unlock()
-	got, err := s.deps.Store.Containers().Get(c.ID)
+	got, err := s.deps.Store.Containers.Get(c.ID)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
 	}

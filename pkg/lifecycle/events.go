@@ -40,7 +40,7 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 	log.From(ctx).Debug("event", zap.String("kind", string(e.Kind)), zap.String("detail", e.Detail))
 	switch e.Kind {
 	case vm.EventReconnected:
-		for _, c := range s.deps.Store.Containers().List() {
+		for _, c := range s.deps.Store.Containers.List() {
 			if c.Status.State == vm.ContainerRunning {
 				s.work.Go(func() { s.look(ctx, c.SandboxID) })
 			}

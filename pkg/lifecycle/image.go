@@ -67,14 +67,14 @@ func (s *Service) RemoveImage(ctx context.Context, ref string) error {
 
 // imageUser names something that refers to the image, or is empty.
 func (s *Service) imageUser(imageID string) string {
-	for _, sb := range s.deps.Store.Sandboxes().List() {
+	for _, sb := range s.deps.Store.Sandboxes.List() {
 		for _, d := range sb.Status.Disks {
 			if d.ImageID == imageID {
 				return fmt.Sprintf("the disk of container %q in sandbox %s (pod %s/%s)", d.Container, sb.ID, sb.Spec.Namespace, sb.Spec.Name)
 			}
 		}
 	}
-	for _, c := range s.deps.Store.Containers().List() {
+	for _, c := range s.deps.Store.Containers.List() {
 		if c.Spec.ImageID == imageID && c.Status.Live() {
 			return "container " + c.ID
 		}

@@ -14,29 +14,29 @@ import (
 
 // Sandbox returns the visible sandbox with this ID or unique prefix of one.
 func (s *Service) Sandbox(ref string) (vm.Sandbox, error) {
-	return find(s.deps.Store.Sandboxes(), "sandbox", ref,
+	return find(s.deps.Store.Sandboxes, "sandbox", ref,
 		func(sb vm.Sandbox) (string, bool) { return sb.ID, sb.Status.Visible() })
 }
 
 // Sandboxes returns all visible sandboxes.
 func (s *Service) Sandboxes() []vm.Sandbox {
-	return visible(s.deps.Store.Sandboxes().List(), func(sb vm.Sandbox) bool { return sb.Status.Visible() })
+	return visible(s.deps.Store.Sandboxes.List(), func(sb vm.Sandbox) bool { return sb.Status.Visible() })
 }
 
 // Container returns the visible container with this ID or unique prefix of one.
 func (s *Service) Container(ref string) (vm.Container, error) {
-	return find(s.deps.Store.Containers(), "container", ref,
+	return find(s.deps.Store.Containers, "container", ref,
 		func(c vm.Container) (string, bool) { return c.ID, c.Status.Visible() })
 }
 
 // Containers returns all visible containers.
 func (s *Service) Containers() []vm.Container {
-	return visible(s.deps.Store.Containers().List(), func(c vm.Container) bool { return c.Status.Visible() })
+	return visible(s.deps.Store.Containers.List(), func(c vm.Container) bool { return c.Status.Visible() })
 }
 
 // containersOf returns all containers of a sandbox, visible or not, oldest first.
 func (s *Service) containersOf(sandboxID string) []vm.Container {
-	return visible(s.deps.Store.Containers().List(), func(c vm.Container) bool { return c.SandboxID == sandboxID })
+	return visible(s.deps.Store.Containers.List(), func(c vm.Container) bool { return c.SandboxID == sandboxID })
 }
 
 // liveContainer returns the container that holds the sandbox's VM, if any.

@@ -22,7 +22,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 		Name:        sb.DomainName(),
 		Title:       fmt.Sprintf("%s/%s (%s)", sb.Spec.Namespace, sb.Spec.Name, c.Spec.Name),
 		Description: fmt.Sprintf("pod %s/%s uid %s attempt %d, container %s attempt %d, image %s", sb.Spec.Namespace, sb.Spec.Name, sb.Spec.UID, sb.Spec.Attempt, c.Spec.Name, c.Spec.Attempt, c.Spec.ImageRef),
-		Owner:       s.deps.Store.Owner(),
+		Owner:       s.deps.Store.Owner,
 
 		Accel:       s.cfg.Accel,
 		MachineType: def.MachineType,

@@ -191,12 +191,12 @@ type Records[T any] interface {
 }
 
 // Store is the durable state. All writes are on disk when they return.
-type Store interface {
+type Store struct {
 	// Owner is the ID of this store, made once when it was first opened. Domains carry
 	// it as the mark of whose they are.
-	Owner() string
-	Sandboxes() Records[vm.Sandbox]
-	Containers() Records[vm.Container]
+	Owner      string
+	Sandboxes  Records[vm.Sandbox]
+	Containers Records[vm.Container]
 }
 
 // Clock is the time, so that tests own it.

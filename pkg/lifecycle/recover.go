@@ -60,7 +60,7 @@ func (s *Service) Recover(ctx context.Context, progress func(done, total int)) e
 }
 
 func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, domains map[string]vm.Domain, progress func(int, int)) {
-	sandboxes := s.deps.Store.Sandboxes().List()
+	sandboxes := s.deps.Store.Sandboxes.List()
 	done := make(chan struct{}, len(sandboxes))
 	var group errgroup.Group
 	group.SetLimit(recoverAtOnce)
@@ -101,7 +101,7 @@ func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed,
 		if err := s.deps.Network.Teardown(ctx, networkRequest(sb)); err != nil {
 			return err
 		}
-		return s.deps.Store.Sandboxes().Delete(sb.ID, "sandbox abandoned")
+		return s.deps.Store.Sandboxes.Delete(sb.ID, "sandbox abandoned")
 	case sandboxFinishStop:
 		return s.stopSandbox(ctx, sb.ID)
 	case sandboxFinishGone:
@@ -189,10 +189,10 @@ func (s *Service) resumeStop(ctx context.Context, c vm.Container) error {
 func (s *Service) removeOrphans(ctx context.Context, domains []vm.Domain) error {
 	var errs []error
 	for _, d := range domains {
-		if d.Owner != s.deps.Store.Owner() {
+		if d.Owner != s.deps.Store.Owner {
 			continue
 		}
-		if _, err := s.deps.Store.Sandboxes().Get(d.SandboxID); err == nil {
+		if _, err := s.deps.Store.Sandboxes.Get(d.SandboxID); err == nil {
 			continue
 		}
 		log.From(ctx).Warn("removing a domain of ours that has no record", zap.String("sandbox", d.SandboxID), zap.String("domain", d.Name))

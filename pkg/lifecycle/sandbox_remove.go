@@ -58,7 +58,7 @@ func (s *Service) removeSandbox(ctx context.Context, id string) error {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
 	s.hints.forget(id)
-	if err := s.deps.Store.Sandboxes().Delete(id, "sandbox removed"); err != nil {
+	if err := s.deps.Store.Sandboxes.Delete(id, "sandbox removed"); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
 	return nil

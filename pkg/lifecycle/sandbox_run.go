@@ -47,7 +47,7 @@ func (s *Service) runSandbox(ctx context.Context, spec vm.SandboxSpec) (id strin
 	}
 	defer unlock()
 
-	if err := s.deps.Store.Sandboxes().Create(sb.ID, sb, "sandbox creating"); err != nil {
+	if err := s.deps.Store.Sandboxes.Create(sb.ID, sb, "sandbox creating"); err != nil {
 		return "", fmt.Errorf("run sandbox %s: %w", sb.ID, err)
 	}
 	defer func() {
@@ -79,7 +79,7 @@ func (s *Service) runSandbox(ctx context.Context, spec vm.SandboxSpec) (id strin
 // behind, in which case it stays for StopPodSandbox and recovery to finish.
 func (s *Service) abandonSandbox(id string, cause error) error {
 	if !errors.Is(cause, revert.ErrIncomplete) {
-		return errors.Join(cause, s.deps.Store.Sandboxes().Delete(id, "sandbox abandoned"))
+		return errors.Join(cause, s.deps.Store.Sandboxes.Delete(id, "sandbox abandoned"))
 	}
 	_, err := s.updateSandbox(id, "sandbox broken", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
 		st.Message = cause.Error()
@@ -89,7 +89,7 @@ func (s *Service) abandonSandbox(id string, cause error) error {
 }
 
 func (s *Service) sandboxByKey(key string) (vm.Sandbox, bool) {
-	for _, sb := range s.deps.Store.Sandboxes().List() {
+	for _, sb := range s.deps.Store.Sandboxes.List() {
 		if sb.Spec.Key() == key {
 			return sb, true
 		}
@@ -108,7 +108,7 @@ func networkRequest(sb vm.Sandbox) vm.NetworkRequest {
 
 // updateSandbox changes the status of a sandbox.
 func (s *Service) updateSandbox(id, step string, change func(vm.SandboxStatus) (vm.SandboxStatus, error)) (vm.Sandbox, error) {
-	return s.deps.Store.Sandboxes().Update(id, step, func(sb vm.Sandbox) (vm.Sandbox, error) {
+	return s.deps.Store.Sandboxes.Update(id, step, func(sb vm.Sandbox) (vm.Sandbox, error) {
 		next, err := change(sb.Status)
 		if err != nil {
 			return sb, err

@@ -39,7 +39,7 @@ func (s *Service) StopSandbox(ctx context.Context, ref string) error {
 // stopSandbox does the work of StopSandbox under the sandbox's lock. Every step is
 // idempotent: after a failure or a crash it is simply done again.
 func (s *Service) stopSandbox(ctx context.Context, id string) error {
-	sb, err := s.deps.Store.Sandboxes().Get(id)
+	sb, err := s.deps.Store.Sandboxes.Get(id)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
 	}

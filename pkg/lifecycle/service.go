@@ -86,9 +86,10 @@ type Service struct {
 	sample sampler
 }
 
-// New makes the service. It does nothing yet: see Recover and Run.
-func New(cfg Config, deps Deps) *Service {
-	life, end := context.WithCancel(context.Background())
+// New makes the service. It does nothing yet: see Recover and Run. ctx lends its values
+// (the logger), not its end, to what goes on in the background; Close ends that.
+func New(ctx context.Context, cfg Config, deps Deps) *Service {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	if deps.Observe == nil {
 		deps.Observe = func(string, time.Duration, error) {}
 	}

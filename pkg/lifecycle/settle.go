@@ -48,7 +48,7 @@ func (s *Service) evidence(ctx context.Context, c vm.Container, d vm.Domain) exi
 	if s.cfg.LibvirtCgroups {
 		return e
 	}
-	sb, err := s.deps.Store.Sandboxes().Get(c.SandboxID)
+	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
 		return e
 	}
@@ -68,7 +68,7 @@ func (s *Service) finishContainer(ctx context.Context, c vm.Container, exit vm.E
 	if err := s.deps.Consoles.Finish(finishCtx, s.console(c)); err != nil {
 		log.From(ctx).Warn("the end of the console is not in the log yet", zap.String("container", c.ID), zap.Error(err))
 	}
-	sb, err := s.deps.Store.Sandboxes().Get(c.SandboxID)
+	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
 		return fmt.Errorf("end container %s: sandbox %s: %w", c.ID, c.SandboxID, err)
 	}

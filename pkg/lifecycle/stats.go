@@ -105,7 +105,7 @@ func (s *Service) sampleAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatsInterval)
 	defer cancel()
 	domains := s.domainStats(ctx)
-	for _, c := range s.deps.Store.Containers().List() {
+	for _, c := range s.deps.Store.Containers.List() {
 		if c.Status.State != vm.ContainerRunning {
 			continue
 		}
@@ -135,7 +135,7 @@ func (s *Service) domainStats(ctx context.Context) map[string]vm.DomainStats {
 }
 
 func (s *Service) sampleOne(ctx context.Context, c vm.Container, domains map[string]vm.DomainStats) (vm.Stats, error) {
-	sb, err := s.deps.Store.Sandboxes().Get(c.SandboxID)
+	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
 		return vm.Stats{}, err
 	}
