@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package annotations reads what a pod asks of its VM in annotations.
+package annotations
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// Prefix is what all keys of ours begin with. Other keys belong to others.
+const Prefix = "vmlet.io/"
+
+// The keys.
+const (
+	UserData       = Prefix + "user-data"
+	UserDataBase64 = Prefix + "user-data-base64"
+	SSHKeys        = Prefix + "ssh-keys"
+	VCPUs          = Prefix + "vcpus"
+	Memory         = Prefix + "memory"
+	RootSize       = Prefix + "root-size"
+	DiskBus        = Prefix + "disk-bus"
+)
+
+// Key is one annotation that vmlet knows.
+type Key struct {
+	Name string
+	// Values says what a value looks like; errors quote it. Doc says what it does.
+	Values string
+	Doc    string
+
+	// hidden values are not shown in errors: they are secret, or may be by mistake.
+	hidden bool
+	parse  func(value string, o *vm.Overrides) error
+}
+
+var keys = []Key{
+	{
+		Name: UserData, Values: "text", hidden: true, parse: parseUserData,
+		Doc: "cloud-init user-data, passed on byte for byte",
+	},
+	{
+		Name: UserDataBase64, Values: "standard base64, with padding", hidden: true, parse: parseUserDataBase64,
+		Doc: "the same in base64, for user-data that is no text",
+	},
+	{
+		Name: SSHKeys, Values: "OpenSSH public keys, one a line; empty lines and lines that begin with # are skipped",
+		hidden: true, parse: parseSSHKeys,
+		Doc: "public keys that may log in as the image's default user",
+	},
+	{
+		Name: VCPUs, Values: fmt.Sprintf("a whole number from 1 to %d", MaxVCPUs), parse: parseVCPUs,
+		Doc: "number of virtual CPUs, in place of the one derived from the CPU limit",
+	},
+	{
+		Name: Memory, Values: quantityValues, parse: parseMemory,
+		Doc: "RAM of the guest, in place of the one derived from the memory limit",
+	},
+	{
+		Name: RootSize, Values: quantityValues, parse: parseRootSize,
+		Doc: "size of the root disk; it is never made smaller than its image",
+	},
+	{
+		Name: DiskBus, Values: vm.BusVirtio + " or " + vm.BusSCSI, parse: parseDiskBus,
+		Doc: "bus of the disks",
+	},
+}
+
+// Keys lists the annotations that vmlet knows, in the order of their documentation.
+func Keys() []Key { return slices.Clone(keys) }
+
+// Parse reads the annotations of ours. An unknown key under our prefix, a value that does
+// not parse, and two keys that exclude each other are InvalidArgument; which of several
+// faults is told does not depend on the map's order. Errors never hold user-data.
+func Parse(annotations map[string]string) (vm.Overrides, error) {
+	var o vm.Overrides
+	for _, name := range slices.Sorted(maps.Keys(annotations)) {
+		if !strings.HasPrefix(name, Prefix) {
+			continue
+		}
+		i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+		if i < 0 {
+			return vm.Overrides{}, fmt.Errorf("annotation %s is not known, the nearest is %s: %w",
+				shorten(name), nearest(name), errdefs.ErrInvalidArgument)
+		}
+		if err := keys[i].parse(annotations[name], &o); err != nil {
+			return vm.Overrides{}, keys[i].refuse(annotations[name], err)
+		}
+	}
+	if _, text := annotations[UserData]; text {
+		if _, encoded := annotations[UserDataBase64]; encoded {
+			return vm.Overrides{}, fmt.Errorf("annotations %s and %s exclude each other: %w",
+				UserData, UserDataBase64, errdefs.ErrInvalidArgument)
+		}
+	}
+	return o, nil
+}
+
+func (k Key) refuse(value string, cause error) error {
+	if k.hidden {
+		return fmt.Errorf("annotation %s: %w; it takes %s: %w", k.Name, cause, k.Values, errdefs.ErrInvalidArgument)
+	}
+	return fmt.Errorf("annotation %s: %w in %q; it takes %s: %w",
+		k.Name, cause, shorten(value), k.Values, errdefs.ErrInvalidArgument)
+}
+
+// shorten keeps what someone else wrote from filling a log.
+func shorten(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}

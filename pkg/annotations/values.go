@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package annotations
+
+import (
+	"encoding/base64"
+	"errors"
+	"strconv"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// MaxVCPUs is what machine q35 takes without an emulated IOMMU (x2APIC IDs above 254 need
+// its interrupt remapping).
+const MaxVCPUs = 255
+
+func parseUserData(value string, o *vm.Overrides) error {
+	o.UserData = []byte(value)
+	return nil
+}
+
+func parseUserDataBase64(value string, o *vm.Overrides) error {
+	data, err := base64.StdEncoding.Strict().DecodeString(value)
+	if err != nil {
+		// The decoder's own error says where, not what.
+		return errors.New("not base64")
+	}
+	o.UserData = data
+	return nil
+}
+
+func parseVCPUs(value string, o *vm.Overrides) error {
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return errors.New("no number")
+	}
+	if n < 1 || n > MaxVCPUs {
+		return errors.New("number out of range")
+	}
+	o.VCPUs = n
+	return nil
+}
+
+func parseMemory(value string, o *vm.Overrides) (err error) {
+	o.Memory, err = parseBytes(value)
+	return err
+}
+
+func parseRootSize(value string, o *vm.Overrides) (err error) {
+	o.RootSize, err = parseBytes(value)
+	return err
+}
+
+func parseDiskBus(value string, o *vm.Overrides) error {
+	if value != vm.BusVirtio && value != vm.BusSCSI {
+		return errors.New("unknown bus")
+	}
+	o.DiskBus = value
+	return nil
+}
