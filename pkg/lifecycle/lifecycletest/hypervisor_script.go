@@ -75,7 +75,7 @@ func (s *Script) WaitCall(ctx context.Context, call string) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 }
@@ -99,7 +99,7 @@ func (s *Script) enter(ctx context.Context, method string, args ...string) error
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return err
 	}
 
 	s.lock.Lock()
