@@ -14,7 +14,8 @@
 #
 # libvirtd run by root has its folders compiled in. So DIR/etc, lib, run, log and cache are mounted over them, where only
 # this libvirtd and its QEMUs see it. Everything else is the host's own tree, and mounts made on the host later show too.
-# What libvirt calls /var/log/libvirt/qemu/NAME.log is DIR/log/qemu/NAME.log outside, and so on.
+# What libvirt calls /var/log/libvirt/qemu/NAME.log is DIR/log/qemu/NAME.log outside, and so on. On the host itself, start
+# makes sure of three things that systemd and udev see to: the folders exist, mounts propagate, /dev/kvm is QEMU's.
 set -euo pipefail
 
 usage() { sed -n '/^# usage/,/^#   status/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -59,8 +60,10 @@ wait_until() {
     sleep 0.03
   done
 }
-gone() { ! kill -0 "$1" 2>/dev/null; }
+# A zombie has no executable: it is gone, though PID 1 may take its time to reap it.
+gone() { [ ! -e "/proc/$1/exe" ]; }
 libvirtd_gone() { ! libvirtd_pid >/dev/null; }
+answers_or_gone() { answers || gone "$(cat "$reaper_pid_file")"; }
 
 write_config() {
   local folder
@@ -72,8 +75,6 @@ host_uuid = "$(cat "$dir/host-uuid")"
 unix_sock_rw_perms = "0700"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-# A daemon with its VMs' callers in parallel: vmlet, virsh, tests.
-max_clients = 200
 CONF
   cat >"$dir/etc/qemu.conf" <<CONF
 user = "$1"
@@ -107,6 +108,12 @@ open_kvm() {
   chmod 0660 /dev/kvm
 }
 
+# As systemd does at boot. Without it a mount made later, under a VM's disk say, would not show in libvirtd's namespace.
+propagate_mounts() {
+  if grep -qE '^[0-9]+ [0-9]+ [0-9:]+ / / ([^ ]+ )*shared:' /proc/self/mountinfo; then return; fi
+  mount --make-rshared /
+}
+
 build_reaper() {
   if [ -x "$reaper" ] && [ -z "$(find "$repo/build/reaper" -newer "$reaper" -print -quit)" ]; then return; fi
   (cd "$repo" && CGO_ENABLED=0 go build -o "$reaper" ./build/reaper)
@@ -128,7 +135,7 @@ launch() {
 }
 
 start() {
-  local user group pid started
+  local user group pid
   [ ${#socket} -lt 108 ] || die "$socket is too long for a unix socket: choose a shorter DIR"
   [ "$(id -u)" = 0 ] || die "run as root"
   # A system libvirtd shares no folder with this one, but it does share /dev.
@@ -137,16 +144,15 @@ start() {
   if ! pid=$(reaper_pid); then
     build_reaper
     write_config "$user" "$group"
+    propagate_mounts
     rm -f "$libvirtd_pid_file"
     launch
-    started="the reaper"
   elif libvirtd_gone; then
     kill -HUP "$pid"
-    started="libvirtd"
   fi
-  if ! wait_until 60 answers; then
+  if ! wait_until 60 answers_or_gone || ! answers; then
     tail -n 20 "$log" >&2
-    die "${started:-libvirtd} did not come up, see $log"
+    die "libvirtd did not come up, see $log"
   fi
   echo "$uri"
 }
@@ -156,13 +162,17 @@ destroy_domains() {
   for uuid in $(virsh -q -c "$uri" list --uuid); do virsh -q -c "$uri" destroy "$uuid" || true; done
 }
 
+# orphans prints what runs under the reaper beside libvirtd: QEMUs and their helpers.
+orphans() { ps -o pid= --ppid "$1" | awk -v libvirtd="$(libvirtd_pid)" '$1 != libvirtd'; }
+no_orphans() { [ -z "$(orphans "$1")" ]; }
+
 stop() {
-  local pid children child
+  local pid orphan
   pid=$(reaper_pid) || return 0
   if answers; then destroy_domains; fi
-  # What is left under the reaper beside libvirtd are QEMUs and their helpers whose libvirtd was killed.
-  children=$(ps -o pid= --ppid "$pid" | awk -v libvirtd="$(libvirtd_pid)" '$1 != libvirtd')
-  for child in $children; do kill -9 "$child" 2>/dev/null || true; done
+  # Those whose libvirtd was killed.
+  for orphan in $(orphans "$pid"); do kill -9 "$orphan" 2>/dev/null || true; done
+  wait_until 30 no_orphans "$pid" || die "these do not end: $(orphans "$pid")"
   kill -TERM "$pid"
   wait_until 30 gone "$pid" || die "the reaper, pid $pid, does not end"
   rm -f "$reaper_pid_file"
