@@ -106,8 +106,8 @@ func (k Key) refuse(value string, cause error) error {
 	if k.hidden {
 		return fmt.Errorf("annotation %s: %w; it takes %s: %w", k.Name, cause, k.Values, errdefs.ErrInvalidArgument)
 	}
-	return fmt.Errorf("annotation %s: %w in %q; it takes %s: %w",
-		k.Name, cause, shorten(value), k.Values, errdefs.ErrInvalidArgument)
+	return fmt.Errorf("annotation %s: %q %w; it takes %s: %w",
+		k.Name, shorten(value), cause, k.Values, errdefs.ErrInvalidArgument)
 }
 
 // shorten keeps what someone else wrote from filling a log.

@@ -13,7 +13,7 @@ const quantityValues = "a number of bytes as Kubernetes writes quantities, such 
 // quantity is the form of a Kubernetes quantity (k8s.io/apimachinery, package resource,
 // whose parser would bring more code than vmlet needs) without sign and without the
 // fractions m, u and n: half a byte is no size.
-var quantity = regexp.MustCompile(`^([0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?|\.[0-9]{1,20})((?:[KMGTPE]i|[kMGTPE])?)$`)
+var quantity = regexp.MustCompile(`^([0-9]{1,20}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})([KMGTPE]i|[kMGTPE]|[eE][+-]?[0-9]{1,2})?$`)
 
 // unit is a power of a base.
 type unit struct{ base, power int64 }
@@ -28,21 +28,25 @@ var units = map[string]unit{
 func parseBytes(value string) (int64, error) {
 	parts := quantity.FindStringSubmatch(value)
 	if parts == nil {
-		return 0, errors.New("no quantity")
+		return 0, errors.New("is no quantity")
 	}
-	n, ok := new(big.Rat).SetString(parts[1])
+	number, suffix := parts[1], parts[2]
+	u, known := units[suffix]
+	if !known { // an exponent
+		number, u = number+suffix, units[""]
+	}
+	n, ok := new(big.Rat).SetString(number)
 	if !ok {
-		return 0, errors.New("no number")
+		return 0, errors.New("is no number")
 	}
-	u := units[parts[2]]
 	n.Mul(n, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(u.base), big.NewInt(u.power), nil)))
 	switch {
 	case !n.IsInt():
-		return 0, errors.New("fraction of a byte")
+		return 0, errors.New("is no whole number of bytes")
 	case n.Sign() <= 0:
-		return 0, errors.New("nothing")
+		return 0, errors.New("is not above zero")
 	case !n.Num().IsInt64():
-		return 0, errors.New("number out of range")
+		return 0, errors.New("is out of range")
 	}
 	return n.Num().Int64(), nil
 }

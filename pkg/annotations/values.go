@@ -23,7 +23,7 @@ func parseUserDataBase64(value string, o *vm.Overrides) error {
 	data, err := base64.StdEncoding.Strict().DecodeString(value)
 	if err != nil {
 		// The decoder's own error says where, not what.
-		return errors.New("not base64")
+		return errors.New("the value is not base64")
 	}
 	o.UserData = data
 	return nil
@@ -32,10 +32,10 @@ func parseUserDataBase64(value string, o *vm.Overrides) error {
 func parseVCPUs(value string, o *vm.Overrides) error {
 	n, err := strconv.Atoi(value)
 	if err != nil {
-		return errors.New("no number")
+		return errors.New("is no number")
 	}
 	if n < 1 || n > MaxVCPUs {
-		return errors.New("number out of range")
+		return errors.New("is out of range")
 	}
 	o.VCPUs = n
 	return nil
@@ -53,7 +53,7 @@ func parseRootSize(value string, o *vm.Overrides) (err error) {
 
 func parseDiskBus(value string, o *vm.Overrides) error {
 	if value != vm.BusVirtio && value != vm.BusSCSI {
-		return errors.New("unknown bus")
+		return errors.New("is no bus")
 	}
 	o.DiskBus = value
 	return nil
