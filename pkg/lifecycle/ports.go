@@ -164,13 +164,7 @@ type Consoles interface {
 }
 
 // Console is one container's serial console.
-type Console struct {
-	ContainerID string
-	Spool       string
-	Checkpoint  string
-	// Log is the CRI log file, "" for none: the spool is then consumed unread.
-	Log string
-}
+type Console = vm.Console
 
 // Records is a durable collection with a copy in memory. Reads never touch the disk
 // and return values that share maps and slices with the store: never write into them.
