@@ -10,7 +10,7 @@ set -euo pipefail
 time=${1:?usage: build/fuzz.sh TIME}
 cd "$(dirname "$0")/.."
 
-targets=$(git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed 's/:func / /')
+targets=$(git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed 's/:func / /' || true)
 [ -n "$targets" ] || { echo "fuzz: no target found" >&2; exit 1; }
 while read -r file target; do
   build/stage.sh "$target" \
