@@ -173,7 +173,11 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	if err := s.deps.Disks.CreateRoot(ctx, disk.Disk); err != nil {
 		return fmt.Errorf("root disk: %w", err)
 	}
-	iso, err := cloudinit.ISO(seedOf(sb, ask))
+	files, err := cloudinit.Build(seedOf(sb, ask))
+	if err != nil {
+		return fmt.Errorf("seed: %w", err)
+	}
+	iso, err := cloudinit.ISO(files)
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}

@@ -242,3 +242,18 @@ func (n *Network) withNetNS(ctx context.Context, method string, network vm.Netwo
 	do(a)
 	return nil
 }
+
+// Present implements lifecycle.Network.
+func (n *Network) Present(ctx context.Context) (map[string]bool, error) {
+	if err := n.enter(ctx, "Present", ""); err != nil {
+		return nil, err
+	}
+	defer n.mu.Unlock()
+	present := map[string]bool{}
+	for id, a := range n.attached {
+		if a.netns {
+			present[id] = true
+		}
+	}
+	return present, nil
+}

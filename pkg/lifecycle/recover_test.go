@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+func TestEventsBecomeExits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do     func(*world, string)
+		code   int32
+		reason string
+	}{
+		"poweroff": {func(w *world, sb string) { w.hypervisor.PowerOff(sb) }, 0, vm.ReasonCompleted},
+		"panic":    {func(w *world, sb string) { w.hypervisor.Panic(sb) }, 1, vm.ReasonGuestPanicked},
+		"kill":     {func(w *world, sb string) { w.hypervisor.Kill(sb) }, 137, vm.ReasonKilled},
+		"SIGTERM":  {func(w *world, sb string) { w.hypervisor.Terminate(sb) }, 143, vm.ReasonKilled},
+		"OOM": {func(w *world, sb string) {
+			w.cgroups.SetOOMKills(sb, 1)
+			w.hypervisor.Kill(sb)
+		}, 137, vm.ReasonOOMKilled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			sb, c := w.running("a")
+			tc.do(w, sb)
+			if got := w.exit(c); got.Code != tc.code || got.Reason != tc.reason {
+				t.Errorf("exit = %+v, want %d %s", got, tc.code, tc.reason)
+			}
+			if !slices.Contains(w.consoles.Calls(), "Finish "+c) {
+				t.Error("the log was not finished")
+			}
+			if groups := w.cgroups.Groups(); len(groups) != 0 {
+				t.Errorf("cgroups left: %v", groups)
+			}
+		})
+	}
+}
+
+func TestARebootIsNoExit(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	w.hypervisor.Reboot(sb)
+	w.hypervisor.Emit(vm.Event{SandboxID: sb, Kind: vm.EventStopped, Detail: "shutdown"}) // late, of an earlier boot
+	w.restart()                                                                           // settles what is under way
+	if got := w.container(c).Status.State; got != vm.ContainerRunning {
+		t.Errorf("container is %s", got)
+	}
+}
+
+func TestEndsThatNobodyHeardAreSettled(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do     func(*world, string)
+		code   int32
+		reason string
+	}{
+		"poweroff": {func(w *world, sb string) { w.hypervisor.PowerOff(sb) }, 0, vm.ReasonCompleted},
+		"kill":     {func(w *world, sb string) { w.hypervisor.Kill(sb) }, 137, vm.ReasonUnknown},
+		"OOM": {func(w *world, sb string) {
+			w.cgroups.SetOOMKills(sb, 1)
+			w.hypervisor.Kill(sb)
+		}, 137, vm.ReasonOOMKilled},
+		"vanished": {func(w *world, sb string) { w.hypervisor.Vanish(sb) }, 255, vm.ReasonUnknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			sb, c := w.running("a")
+			w.die()
+			w.hypervisor.Disconnect() // events are lost
+			ended := time.Now()
+			tc.do(w, sb)
+			w.hypervisor.Reconnect()
+			w.start()
+			got := w.exit(c)
+			if got.Code != tc.code || got.Reason != tc.reason {
+				t.Errorf("exit = %+v, want %d %s", got, tc.code, tc.reason)
+			}
+			if name == "poweroff" && got.At.Sub(ended).Abs() > 5*time.Second {
+				t.Errorf("finished at %v, ended at %v", got.At, ended)
+			}
+		})
+	}
+}
+
+func TestLibvirtAwayAndBackSettlesWhatEndedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	other, alive := w.running("b")
+	w.hypervisor.Disconnect()
+	w.hypervisor.PowerOff(sb)
+	w.hypervisor.Reconnect()
+	if got := w.exit(c); got.Code != 0 {
+		t.Errorf("exit = %+v", got)
+	}
+	if got := w.container(alive).Status.State; got != vm.ContainerRunning {
+		t.Errorf("the VM of %s is %s", other, got)
+	}
+}
+
+func TestRestartLeavesRunningVMsAloneAndFollowsThem(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	before := len(w.hypervisor.Calls())
+	w.restart()
+	for _, call := range w.hypervisor.Calls()[before:] {
+		if call != "Domains" {
+			t.Errorf("recovery called %s", call)
+		}
+	}
+	w.hypervisor.PowerOff(sb)
+	if got := w.exit(c); got.Code != 0 {
+		t.Errorf("exit = %+v", got)
+	}
+}
+
+func TestHostRebootKeepsDisksAndFreesLeases(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	w.die()
+	w.hypervisor.RebootHost()
+	w.network.LoseNetNS(sb)
+	w.start()
+	if got := w.exit(c); got.Reason != vm.ReasonUnknown {
+		t.Errorf("exit = %+v", got)
+	}
+	record, err := w.svc.Sandbox(sb)
+	if err != nil || record.Status.State != vm.SandboxNotReady || record.Status.Message == "" {
+		t.Errorf("sandbox = %+v, %v", record.Status, err)
+	}
+	if reqs, _ := w.network.List(t.Context()); len(reqs) != 0 {
+		t.Errorf("leases left: %v", reqs)
+	}
+	if !slices.Contains(w.disks.Files(), record.Status.Disks[0].Path) {
+		t.Error("the disk is gone")
+	}
+	if err := w.svc.RemoveSandbox(t.Context(), sb); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
+}
+
+func TestStopGoesOnAfterARestartToItsPromisedDeadline(t *testing.T) {
+	w := newWorld(t)
+	w.hypervisor.IgnorePowerButton()
+	sb, c := w.running("a")
+	go func() { _ = w.svc.StopContainer(t.Context(), c, 300*time.Millisecond) }()
+	if err := w.hypervisor.WaitCall(t.Context(), "PowerButton "+sb); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if got := w.exit(c); got.Code != 137 {
+		t.Errorf("exit = %+v", got)
+	}
+}
+
+func TestForeignAndOtherOwnersDomainsAreNotTouched(t *testing.T) {
+	w := newWorld(t)
+	w.hypervisor.AddForeign("f00d")
+	other := vm.Machine{SandboxID: "0123456789abcdef0123456789abcdef", Owner: "another vmlet"}
+	if err := w.hypervisor.Define(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	orphan := vm.Machine{SandboxID: "fedcba9876543210fedcba9876543210", Owner: w.store.Owner()}
+	if err := w.hypervisor.Define(t.Context(), orphan); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if _, there := w.hypervisor.Machine(other.SandboxID); !there {
+		t.Error("another owner's domain was removed")
+	}
+	if _, there := w.hypervisor.Machine(orphan.SandboxID); there {
+		t.Error("an orphan of ours was left")
+	}
+}

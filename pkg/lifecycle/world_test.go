@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
+	"github.com/vmlet/vmlet/pkg/paths"
+	"github.com/vmlet/vmlet/pkg/store"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+const testImage = "registry.test/tiny:1"
+
+// world is a node in memory: fakes around the real use cases and the real store.
+type world struct {
+	t          *testing.T
+	cfg        lifecycle.Config
+	hypervisor *lifecycletest.Hypervisor
+	guest      *lifecycletest.GuestAgent
+	network    *lifecycletest.Network
+	images     *lifecycletest.Images
+	disks      *lifecycletest.Disks
+	cgroups    *lifecycletest.Cgroups
+	consoles   *lifecycletest.Consoles
+
+	node paths.Node
+	// of the present life of the daemon:
+	store *store.Store
+	svc   *lifecycle.Service
+	die   func()
+}
+
+type clock struct{}
+
+func (clock) Now() time.Time { return time.Now() }
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		t:          t,
+		hypervisor: lifecycletest.NewHypervisor(),
+		guest:      lifecycletest.NewGuestAgent(),
+		network:    lifecycletest.NewNetwork(),
+		images:     lifecycletest.NewImages(),
+		disks:      lifecycletest.NewDisks(),
+		cgroups:    lifecycletest.NewCgroups(),
+		consoles:   lifecycletest.NewConsoles(),
+		node:       paths.Node{Root: t.TempDir(), State: t.TempDir()},
+	}
+	w.cfg = lifecycle.Config{
+		Paths: w.node, Accel: vm.AccelTCG, StatsInterval: time.Hour,
+		Defaults: lifecycle.Defaults{
+			VCPUs: 1, Memory: 256 * vm.MiB, MinimumMemory: 64 * vm.MiB, MachineType: "q35",
+			DiskBus: vm.BusVirtio, ErrorPolicy: "enospace", RNG: true, AgentChannel: true,
+		},
+	}
+	w.images.Add(testImage)
+	w.start()
+	t.Cleanup(func() { w.die() })
+	return w
+}
+
+// start begins a life of the daemon on what the world holds.
+func (w *world) start() {
+	w.t.Helper()
+	st, err := store.Open(w.t.Context(), w.node, store.Options{NoSync: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	svc := lifecycle.New(ctx, w.cfg, lifecycle.Deps{
+		Hypervisor: w.hypervisor, Guest: w.guest, Network: w.network, Images: w.images, Disks: w.disks,
+		Cgroups: w.cgroups, Consoles: w.consoles, Clock: clock{},
+		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
+	})
+	if err := svc.Recover(ctx, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	ran := make(chan struct{})
+	go func() { defer close(ran); svc.Run(ctx) }()
+	w.store, w.svc = st, svc
+	w.die = func() {
+		cancel()
+		<-ran
+		svc.Close()
+		if err := st.Close(); err != nil {
+			w.t.Error(err)
+		}
+		w.die = func() {}
+	}
+}
+
+// restart ends this life and begins the next.
+func (w *world) restart() {
+	w.t.Helper()
+	w.die()
+	w.start()
+}
+
+func podSpec(name string) vm.SandboxSpec {
+	return vm.SandboxSpec{Name: name, Namespace: "default", UID: "uid-" + name}
+}
+
+func containerSpec(attempt uint32) vm.ContainerSpec {
+	return vm.ContainerSpec{Name: "vm", Attempt: attempt, ImageRef: testImage}
+}
+
+func (w *world) sandbox(name string) string {
+	w.t.Helper()
+	id, err := w.svc.RunSandbox(w.t.Context(), podSpec(name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+func (w *world) created(sandboxID string, attempt uint32) string {
+	w.t.Helper()
+	id, err := w.svc.CreateContainer(w.t.Context(), sandboxID, containerSpec(attempt))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+// running makes a sandbox with a running container.
+func (w *world) running(name string) (sandboxID, containerID string) {
+	w.t.Helper()
+	sandboxID = w.sandbox(name)
+	containerID = w.created(sandboxID, 0)
+	if err := w.svc.StartContainer(w.t.Context(), containerID); err != nil {
+		w.t.Fatal(err)
+	}
+	return sandboxID, containerID
+}
+
+func (w *world) container(id string) vm.Container {
+	w.t.Helper()
+	c, err := w.svc.Container(id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// exit waits for a container's exit.
+func (w *world) exit(id string) vm.Exit {
+	w.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		if c := w.container(id); c.Status.State == vm.ContainerExited {
+			return *c.Status.Exit
+		}
+		time.Sleep(time.Millisecond) // the exit is another goroutine's; there is no event for clients yet
+	}
+	w.t.Fatalf("container %s did not exit: %+v", id, w.container(id).Status)
+	return vm.Exit{}
+}
+
+// nothingLeft proves that removing everything leaves nothing anywhere.
+func (w *world) nothingLeft() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	if domains, err := w.hypervisor.Domains(ctx); err != nil || len(domains) != 0 {
+		w.t.Errorf("domains left: %v, %v", domains, err)
+	}
+	if reqs, err := w.network.List(ctx); err != nil || len(reqs) != 0 {
+		w.t.Errorf("networks left: %v, %v", reqs, err)
+	}
+	if files := w.disks.Files(); len(files) != 0 {
+		w.t.Errorf("files left: %v", files)
+	}
+	if groups := w.cgroups.Groups(); len(groups) != 0 {
+		w.t.Errorf("cgroups left: %v", groups)
+	}
+	if all := w.store.Sandboxes().List(); len(all) != 0 {
+		w.t.Errorf("sandbox records left: %v", all)
+	}
+	if all := w.store.Containers().List(); len(all) != 0 {
+		w.t.Errorf("container records left: %v", all)
+	}
+}
+
+func mustBe(t *testing.T, err, class error) {
+	t.Helper()
+	if !errors.Is(err, class) {
+		t.Errorf("error = %v, want class %v", err, class)
+	}
+}
