@@ -35,7 +35,7 @@ func forbiddenInside(e edge) string {
 	switch {
 	case r == nil: // said once, for the package
 		return ""
-	case e.test && (e.to == e.from || slices.Contains(testOnly, e.to)):
+	case e.test && (e.to == e.from || slices.Contains(testOnly, e.to) || slices.Contains(testsMay[e.from], e.to)):
 		return ""
 	case slices.Contains(testOnly, e.to) && !matches("tests/...", e.from):
 		return "it is for tests"

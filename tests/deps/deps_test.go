@@ -46,6 +46,8 @@ func TestForbiddenImportsAreCaught(t *testing.T) {
 		"use case imports an adapter":      {"pkg/lifecycle/a.go", own + "pkg/libvirt", "ports.go"},
 		"use case imports the CRI":         {"pkg/lifecycle/a.go", "k8s.io/cri-api/pkg/apis/runtime/v1", "end at the handlers"},
 		"use case imports its fakes":       {"pkg/lifecycle/a.go", own + "pkg/lifecycle/lifecycletest", "for tests"},
+		"use case's test, real records":    {"pkg/lifecycle/a_test.go", own + "pkg/store", ""},
+		"use case's test, real libvirt":    {"pkg/lifecycle/a_test.go", own + "pkg/libvirt", "ports.go"},
 		"adapter's test runs its contract": {"pkg/disk/a_test.go", own + "pkg/lifecycle/lifecycletest", ""},
 		"adapter's outside test":           {"pkg/disk/a_test.go", own + "pkg/disk", ""},
 		"adapter's test, other adapter":    {"pkg/disk/a_test.go", own + "pkg/image", "an adapter"},
