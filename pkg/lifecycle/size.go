@@ -62,7 +62,7 @@ func memoryOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Default
 		memory = ask.Memory
 	}
 	memory -= memory % vm.MiB
-	if room != 0 && ask.Memory > room {
+	if room != 0 && ask.Memory > max(room, 0) {
 		return 0, fmt.Errorf("guest memory of %d MiB was asked for, but there is only room for %d MiB: %s: %w",
 			ask.Memory/vm.MiB, room/vm.MiB, why, errdefs.ErrInvalidArgument)
 	}
