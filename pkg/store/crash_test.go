@@ -17,8 +17,11 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// childRoot tells this test binary to be a child that writes until it is killed.
-const childRoot = "VMLET_STORE_TEST_ROOT"
+// This test binary is also the child that some tests start and kill.
+const (
+	childRoot = "VMLET_STORE_TEST_ROOT" // the root folder: this is a child
+	childDoes = "VMLET_STORE_TEST_DOES" // "fill" to fill the disk, else to write for ever
+)
 
 const crashWriters = 4
 
@@ -27,8 +30,14 @@ func TestMain(m *testing.M) {
 	if root == "" {
 		os.Exit(m.Run())
 	}
-	fmt.Println(writeForever(paths.Node{Root: root}))
-	os.Exit(1)
+	work := writeForever
+	if os.Getenv(childDoes) == "fill" {
+		work = fillDisk
+	}
+	if err := work(paths.Node{Root: root}); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
 // writeForever counts up one record per writer and prints each count once its update
@@ -83,7 +92,9 @@ func startChild(t *testing.T, n paths.Node) (*exec.Cmd, *bufio.Scanner) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = child.Process.Kill() })
+	t.Cleanup(func() {
+		_ = child.Process.Kill() //nolint:errcheck // the test has killed it already, or failed
+	})
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() || lines.Text() != "open" {
 		t.Fatalf("the child said %q", lines.Text())

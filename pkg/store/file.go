@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -55,30 +56,37 @@ func openFile(path string, opts Options) (*bolt.DB, error) {
 
 // checkLength refuses a file that was cut short.
 func checkLength(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() == 0 { // bbolt would make a new one of it
+		return damaged("it is empty")
+	}
 	db, err := bolt.Open(path, 0, &bolt.Options{Timeout: time.Second, ReadOnly: true})
 	if err != nil {
 		return openError(err)
 	}
 	err = db.View(func(tx *bolt.Tx) error {
-		info, err := os.Stat(path)
-		if err == nil && info.Size() < tx.Size() {
-			err = damaged(fmt.Sprintf("%d bytes long, should be %d", info.Size(), tx.Size()))
+		if info.Size() < tx.Size() {
+			return damaged(fmt.Sprintf("%d bytes long, should be %d", info.Size(), tx.Size()))
 		}
-		return err
+		return nil
 	})
 	return errors.Join(err, db.Close())
 }
 
-// openError classes what bbolt says about opening a file.
+// openError classes what bbolt says about opening a file: what does not come from the
+// kernel is about the content.
 func openError(err error) error {
+	var errno syscall.Errno
 	switch {
+	case err == nil, errors.As(err, &errno):
+		return err
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("another process has the file open: %w", errdefs.ErrFailedPrecondition)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
-		errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrInvalidMapping):
-		return damaged(err.Error())
 	default:
-		return err
+		return damaged(err.Error())
 	}
 }
 

@@ -47,7 +47,7 @@ func (r *Records[T]) Update(id, step string, change func(T) (T, error)) (T, erro
 func (r *Records[T]) Delete(id, step string) error {
 	defer r.writers.lock(id)()
 	if _, err := r.Get(id); err != nil {
-		return nil //nolint:nilerr // deleted already
+		return nil // deleted already
 	}
 	return r.commit(step, &write{
 		bucket:  r.name,

@@ -122,7 +122,7 @@ func (r *fakeRecords[T]) Delete(id, step string) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	if _, err := r.Get(id); err != nil {
-		return nil //nolint:nilerr // deleted already
+		return nil // deleted already
 	}
 	if err := r.enter("Delete", id, step); err != nil {
 		return err

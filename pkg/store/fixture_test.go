@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+var writeFixture = flag.Bool("write-fixture", false, "write the file of the current schema version into testdata; never after its release")
+
+const fixtureOwner = "00112233445566778899aabbccddeeff"
+
+func fixturePath(version int) string {
+	return filepath.Join("testdata", fmt.Sprintf("v%d.db", version))
+}
+
+// TestFilesOfEveryVersionOpen opens a file as each schema version wrote it, with every
+// field set, and expects what the migrations make of it: for the current version, all
+// of it. It fails when a record type changed without a new schema version.
+func TestFilesOfEveryVersionOpen(t *testing.T) {
+	current := len(migrations) + 1
+	if *writeFixture {
+		storeFixture(t, current)
+	}
+	for version := 1; version <= current; version++ {
+		t.Run(fmt.Sprint("v", version), func(t *testing.T) {
+			n := node(t)
+			if err := os.MkdirAll(n.Root, 0o711); err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.ReadFile(fixturePath(version))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(n.DB(), file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := openAt(t, n)
+			want, ok := fixtures[version]
+			if !ok {
+				t.Fatalf("say in fixtures what the records of version %d look like now", version)
+			}
+			if s.Owner() != fixtureOwner {
+				t.Errorf("owner = %s", s.Owner())
+			}
+			const hint = "the record types changed: add a migration and a fixture " +
+				"(or, if version %d was never released, run this test with -write-fixture):\n%s"
+			if diff := cmp.Diff([]vm.Sandbox{want.sandbox()}, s.Sandboxes().List(), addresses()...); diff != "" {
+				t.Errorf(hint, version, diff)
+			}
+			if diff := cmp.Diff([]vm.Container{want.container()}, s.Containers().List(), addresses()...); diff != "" {
+				t.Errorf(hint, version, diff)
+			}
+		})
+	}
+}
+
+// fixtures are the records that the file of each version holds, as they are read now.
+var fixtures = map[int]struct {
+	sandbox   func() vm.Sandbox
+	container func() vm.Container
+}{
+	1: {fullSandbox, fullContainer},
+}
+
+func addresses() []cmp.Option {
+	return []cmp.Option{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
+}
+
+func storeFixture(t *testing.T, version int) {
+	t.Helper()
+	n := node(t)
+	s := openAt(t, n)
+	if err := s.Sandboxes().Create("sandbox", fullSandbox(), "create"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Containers().Create("container", fullContainer(), "create"); err != nil {
+		t.Fatal(err)
+	}
+	setOwner(t, s, fixtureOwner)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(n.DB())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll("testdata", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fixturePath(version), file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
