@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/nearest"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -72,6 +73,14 @@ var keys = []Key{
 	},
 }
 
+func names() []string {
+	out := make([]string, len(keys))
+	for i, k := range keys {
+		out[i] = k.Name
+	}
+	return out
+}
+
 // Keys lists the annotations that vmlet knows, in the order of their documentation.
 func Keys() []Key { return slices.Clone(keys) }
 
@@ -86,8 +95,9 @@ func Parse(annotations map[string]string) (vm.Overrides, error) {
 		}
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
 		if i < 0 {
+			best, _ := nearest.Word(shorten(name), names())
 			return vm.Overrides{}, fmt.Errorf("annotation %s is not known, the nearest is %s: %w",
-				shorten(name), nearest(name), errdefs.ErrInvalidArgument)
+				shorten(name), best, errdefs.ErrInvalidArgument)
 		}
 		if err := keys[i].parse(annotations[name], &o); err != nil {
 			return vm.Overrides{}, keys[i].refuse(annotations[name], err)

@@ -12,7 +12,8 @@ type rule struct {
 
 // leaves know nothing but the standard library and, some of them, each other: everybody may import them.
 var leaves = []string{
-	"pkg/config", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/paths", "pkg/revert", "pkg/version",
+	"pkg/config", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
+	"pkg/version",
 }
 
 // adapters each speak to one part of the world below: libvirt, CNI, registries, qemu-img, cgroups, files.
@@ -31,15 +32,17 @@ const (
 // a package that none fits needs one.
 var rules = append([]rule{
 	{"pkg/vm", nil, "the words that all packages share: it depends on none of them"},
-	{"pkg/config", []string{"pkg/vm", "pkg/paths"}, leafReason},
+	{"pkg/config", []string{"pkg/vm", "pkg/paths", "pkg/nearest"}, leafReason},
 	{"pkg/failpoint", nil, leafReason},
 	{"pkg/keylock", nil, leafReason},
 	{"pkg/log", nil, leafReason},
+	{"pkg/nearest", nil, leafReason},
 	{"pkg/paths", nil, leafReason},
+	{"pkg/qemuconf", nil, leafReason},
 	{"pkg/revert", []string{"pkg/failpoint"}, leafReason},
 	{"pkg/version", nil, leafReason},
 
-	{"pkg/annotations", []string{"pkg/vm"}, pureReason},
+	{"pkg/annotations", []string{"pkg/vm", "pkg/nearest"}, pureReason},
 	{"pkg/cloudinit", []string{"pkg/vm"}, pureReason},
 	{"pkg/libvirt/domainxml", []string{"pkg/vm"}, pureReason},
 
@@ -47,7 +50,7 @@ var rules = append([]rule{
 		"fakes and contract suites: the real adapters' tests import it, so it imports no adapter"},
 	{"pkg/lifecycle", []string{"pkg/vm", "pkg/revert", "pkg/keylock", "pkg/log", "pkg/paths", "pkg/annotations", "pkg/cloudinit"},
 		"the use cases: they reach adapters through the interfaces of ports.go only, and speak no wire protocol"},
-	{"pkg/doctor", []string{"pkg/vm", "pkg/config", "pkg/paths", "pkg/version"},
+	{"pkg/doctor", []string{"pkg/vm", "pkg/config", "pkg/paths", "pkg/qemuconf", "pkg/version"},
 		"preflight checks: what they ask of an adapter is a small interface of their own"},
 
 	{"pkg/cri", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/version"},
