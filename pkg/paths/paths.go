@@ -57,6 +57,9 @@ func (n Node) SandboxNetNS(id string) string { return filepath.Join(n.NetNS(), i
 // CNICache is libcni's cache of results; DEL reads it.
 func (n Node) CNICache() string { return filepath.Join(n.Root, "cni") }
 
+// CNIAttachments holds a file per sandbox that CNI was asked to attach: see pkg/network.
+func (n Node) CNIAttachments() string { return filepath.Join(n.CNICache(), "attachments") }
+
 // short is the part of a digest that is enough in a file name.
 func short(digest string) string {
 	const prefix, length = len("sha256:"), 12
