@@ -11,7 +11,7 @@ import (
 // machineOf derives the domain from the records and the node's defaults. It is pure:
 // the same records give the same machine, before and after a restart.
 func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, ask vm.Overrides) vm.Machine {
-	def := s.cfg.Defaults
+	def := s.defaults.Load()
 	bus := def.DiskBus
 	if ask.DiskBus != "" {
 		bus = ask.DiskBus
@@ -24,7 +24,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 		Description: fmt.Sprintf("pod %s/%s uid %s attempt %d, container %s attempt %d, image %s", sb.Spec.Namespace, sb.Spec.Name, sb.Spec.UID, sb.Spec.Attempt, c.Spec.Name, c.Spec.Attempt, c.Spec.ImageRef),
 		Owner:       s.deps.Store.Owner,
 
-		Accel:       s.cfg.Accel,
+		Accel:       s.accel,
 		MachineType: def.MachineType,
 		CPU:         vm.MachineCPU{Count: sz.vcpus, Mode: def.CPUMode, Model: def.CPUModel},
 		Memory:      sz.memory,

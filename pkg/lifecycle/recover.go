@@ -36,8 +36,10 @@ const (
 // be served; the state of every sandbox is true, except for those whose recovery
 // failed, which is logged and tried again by the next Stop or Remove.
 //
-// progress is told how many sandboxes are done; it may be nil.
-func (s *Service) Recover(ctx context.Context, progress func(done, total int)) error {
+// accel is how guests' CPUs are run from now on: it is libvirt who knows, and libvirt may
+// have been away until now. progress is told how many sandboxes are done; it may be nil.
+func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(done, total int)) error {
+	s.accel = accel
 	domains, err := s.deps.Hypervisor.Domains(ctx)
 	if err != nil {
 		return fmt.Errorf("recover: list domains: %w", err)

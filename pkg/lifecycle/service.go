@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -19,8 +20,6 @@ import (
 // Config is what the use cases need to know about the node.
 type Config struct {
 	Paths paths.Node
-	// Accel is how guests' CPUs are run; it was chosen at start-up.
-	Accel vm.Accel
 	// LibvirtCgroups is set where libvirt owns QEMU's cgroups, so that limits go into
 	// the domain and the Cgroups port is not used.
 	LibvirtCgroups bool
@@ -64,6 +63,10 @@ type Deps struct {
 type Service struct {
 	cfg  Config
 	deps Deps
+	// defaults may be replaced while we run: see SetDefaults.
+	defaults atomic.Pointer[Defaults]
+	// accel is set once, by Recover, before anything else is called.
+	accel vm.Accel
 
 	// locks serialises mutations per sandbox ID, the only lock key there is. It is
 	// never held while waiting for a guest.
@@ -93,8 +96,13 @@ func New(ctx context.Context, cfg Config, deps Deps) *Service {
 	if deps.Observe == nil {
 		deps.Observe = func(string, time.Duration, error) {}
 	}
-	return &Service{cfg: cfg, deps: deps, life: life, end: end, sample: newSampler()}
+	s := &Service{cfg: cfg, deps: deps, life: life, end: end, sample: newSampler()}
+	s.SetDefaults(cfg.Defaults)
+	return s
 }
+
+// SetDefaults replaces the node's defaults for containers that are created from now on.
+func (s *Service) SetDefaults(d Defaults) { s.defaults.Store(&d) }
 
 // Run folds libvirt's events into state and samples the VMs, until ctx ends. VMs go on
 // running afterwards.

@@ -54,7 +54,7 @@ func newWorld(t *testing.T) *world {
 		node:       paths.Node{Root: t.TempDir(), State: t.TempDir()},
 	}
 	w.cfg = lifecycle.Config{
-		Paths: w.node, Accel: vm.AccelTCG, StatsInterval: time.Hour,
+		Paths: w.node, StatsInterval: time.Hour,
 		Defaults: lifecycle.Defaults{
 			VCPUs: 1, Memory: 256 * vm.MiB, MinimumMemory: 64 * vm.MiB, MachineType: "q35",
 			DiskBus: vm.BusVirtio, ErrorPolicy: "enospace", RNG: true, AgentChannel: true,
@@ -79,7 +79,7 @@ func (w *world) start() {
 		Cgroups: w.cgroups, Consoles: w.consoles, Clock: clock{},
 		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
 	})
-	if err := svc.Recover(ctx, nil); err != nil {
+	if err := svc.Recover(ctx, vm.AccelTCG, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	ran := make(chan struct{})
