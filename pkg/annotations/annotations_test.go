@@ -54,7 +54,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	const secret = "hunter2 hunter2"
+	const secret = "hunter2, and hunter2"
 	for name, tc := range map[string]struct {
 		in   map[string]string
 		says []string

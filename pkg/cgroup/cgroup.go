@@ -69,7 +69,10 @@ func New(cfg Config) (*Cgroups, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the cgroup mounts: %w", err)
 	}
-	return newCgroups(cfg.Driver, m.GetPaths()), nil
+	roots := m.GetPaths()
+	// QEMU's devices are libvirt's to restrict: it stays in libvirtd's group there.
+	delete(roots, "devices")
+	return newCgroups(cfg.Driver, roots), nil
 }
 
 func newCgroups(driver string, roots map[string]string) *Cgroups {

@@ -21,9 +21,8 @@ func limitsOf(r vm.Resources) *cgroups.Resources {
 		CpusetMems: r.CpusetMems,
 		Memory:     max(r.MemoryLimit, 0),
 		// Memory and swap together, or -1; on v2 the library takes the memory off.
-		MemorySwap: max(r.MemorySwapLimit, -1),
-		Unified:    r.Unified,
-		// QEMU's devices are libvirt's to restrict.
+		MemorySwap:  max(r.MemorySwapLimit, -1),
+		Unified:     r.Unified,
 		SkipDevices: true,
 	}
 }

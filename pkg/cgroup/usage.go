@@ -55,12 +55,12 @@ func gone(err error) bool {
 }
 
 func read(g group) (vm.CgroupUsage, error) {
-	// First, since the library takes an absent group for one that used nothing.
-	kills, err := g.manager.OOMKillCount()
+	stats, err := g.manager.Stats(&cgroups.StatsOptions{Controllers: cgroups.CPU | cgroups.Memory | cgroups.Pids})
 	if err != nil {
 		return vm.CgroupUsage{}, err
 	}
-	stats, err := g.manager.Stats(&cgroups.StatsOptions{Controllers: cgroups.CPU | cgroups.Memory | cgroups.Pids})
+	// Last, since the library takes an absent group for one that used nothing.
+	kills, err := g.manager.OOMKillCount()
 	if err != nil {
 		return vm.CgroupUsage{}, err
 	}

@@ -3,6 +3,7 @@
 package cloudinit
 
 import (
+	"bytes"
 	"flag"
 	"net/netip"
 	"os"
@@ -132,7 +133,7 @@ func TestUserDataIsPassedOnByteForByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(files.UserData) != string(want) {
+	if !bytes.Equal(files.UserData, want) {
 		t.Errorf("got %q, want %q", files.UserData, want)
 	}
 	want[0] = '!'

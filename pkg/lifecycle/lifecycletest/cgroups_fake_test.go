@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycletest_test
+
+import (
+	"testing"
+
+	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
+)
+
+func TestFakeCgroupsKeepTheContract(t *testing.T) {
+	lifecycletest.RunCgroups(t, func(*testing.T) lifecycletest.CgroupsEnv {
+		alive := map[int]bool{}
+		c := lifecycletest.NewCgroups()
+		c.SetAlive(func(pid int) bool { return alive[pid] })
+		return lifecycletest.CgroupsEnv{
+			Cgroups: c,
+			Parent:  "/kubepods/poda",
+			Start: func() int {
+				pid := len(alive) + 1
+				alive[pid] = true
+				return pid
+			},
+			End:   func(pid int) { alive[pid] = false },
+			Alive: func(pid int) bool { return alive[pid] },
+		}
+	})
+}
