@@ -181,3 +181,15 @@ func orRoot(path string) string {
 	}
 	return path
 }
+
+// Validate judges a configuration that was changed after it was read, by flags.
+func (c Config) Validate() error {
+	var errs []error
+	for _, p := range c.problems() {
+		errs = append(errs, fmt.Errorf("%s: %s", p.key, p.text))
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errors.Join(errs...), errdefs.ErrInvalidArgument)
+}
