@@ -10,8 +10,17 @@
 # shellcheck source=/dev/null
 . /usr/lib/tiny/cloud-config.sh
 
-# find_seed prints the device with the seed.
-find_seed() { findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null; }
+# find_seed prints the device with the seed. findfs does not look at an ISO under 68 KiB, so the volume name, the 32 bytes
+# at 32808, is read here; findfs is for FAT.
+find_seed() {
+	for disk in /sys/block/*; do
+		disk=/dev/${disk##*/}
+		case $(dd if="$disk" bs=8 skip=4101 count=4 2>/dev/null) in
+			cidata* | CIDATA*) echo "$disk"; return ;;
+		esac
+	done
+	findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null
+}
 
 # find_scsi_seed does so for a disk or a CD-ROM on virtio-scsi (virtio device 8), which shows up a little later.
 find_scsi_seed() {
