@@ -67,6 +67,7 @@ lint: bin/golangci-lint ## Check the code: golangci-lint, vet, licenses, modules
 	@$(STAGE) lint-licenses go run ./build/lint/licenses . ./...
 	@$(STAGE) lint-licenses-tools go run ./build/lint/licenses tools tool
 	@$(STAGE) lint-layering go test ./tests/deps
+	@$(STAGE) lint-generated build/generate.sh --check
 	@$(STAGE) lint-vet go vet -tags $(TAGS) ./...
 	@$(STAGE) lint-go bin/golangci-lint run
 
@@ -77,6 +78,7 @@ bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 
 .PHONY: generate
 generate: ## Run the go:generate lines
+	@build/install-deps.sh build test
 	go generate ./...
 
 .PHONY: install

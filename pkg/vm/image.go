@@ -43,9 +43,17 @@ type RegistryAuth struct {
 	RegistryToken string
 }
 
+// The phases of a pull or an import, in their order.
+const (
+	PullResolving   = "resolving"
+	PullDownloading = "downloading"
+	PullVerifying   = "verifying"
+	PullDone        = "done"
+)
+
 // PullProgress tells how far a pull is. Total is 0 while it is not known.
 type PullProgress struct {
-	Phase string // "resolving", "downloading", "verifying", "done"
+	Phase string // one of PullResolving and the others
 	Done  int64  // bytes
 	Total int64  // bytes
 }

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vmapi
+
+import (
+	"github.com/vmlet/vmlet/pkg/vm"
+	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
+)
+
+// The tables of words. A word that is in none is 0, UNSPECIFIED: an older client sees the
+// same when a newer server has learnt one.
+var (
+	pullPhases = map[string]vmletv1.PullPhase{
+		vm.PullResolving:   vmletv1.PullPhase_PULL_PHASE_RESOLVING,
+		vm.PullDownloading: vmletv1.PullPhase_PULL_PHASE_DOWNLOADING,
+		vm.PullVerifying:   vmletv1.PullPhase_PULL_PHASE_VERIFYING,
+		vm.PullDone:        vmletv1.PullPhase_PULL_PHASE_DONE,
+	}
+	diskFormats = map[vm.DiskFormat]vmletv1.DiskFormat{
+		vm.FormatQCOW2: vmletv1.DiskFormat_DISK_FORMAT_QCOW2,
+		vm.FormatRaw:   vmletv1.DiskFormat_DISK_FORMAT_RAW,
+	}
+	checkLevels = map[vm.CheckLevel]vmletv1.CheckLevel{
+		vm.CheckOK:   vmletv1.CheckLevel_CHECK_LEVEL_OK,
+		vm.CheckWarn: vmletv1.CheckLevel_CHECK_LEVEL_WARN,
+		vm.CheckFail: vmletv1.CheckLevel_CHECK_LEVEL_FAIL,
+	}
+	accelerators = map[vm.Accel]vmletv1.Accelerator{
+		vm.AccelKVM: vmletv1.Accelerator_ACCELERATOR_KVM,
+		vm.AccelTCG: vmletv1.Accelerator_ACCELERATOR_TCG,
+	}
+)
+
+func image(img vm.Image) *vmletv1.Image {
+	return &vmletv1.Image{
+		Id:               img.ID,
+		RepoTags:         img.Tags,
+		RepoDigests:      img.Digests,
+		SizeBytes:        img.Size,
+		VirtualSizeBytes: img.VirtualSize,
+		Format:           diskFormats[img.Format],
+	}
+}
+
+func progress(p vm.PullProgress) *vmletv1.PullProgress {
+	return &vmletv1.PullProgress{Phase: pullPhases[p.Phase], DoneBytes: p.Done, TotalBytes: p.Total}
+}
+
+func registryAuth(auth *vmletv1.RegistryAuth) vm.RegistryAuth {
+	return vm.RegistryAuth{
+		Username:      auth.GetUsername(),
+		Password:      auth.GetPassword(),
+		Auth:          auth.GetAuth(),
+		ServerAddress: auth.GetServerAddress(),
+		IdentityToken: auth.GetIdentityToken(),
+		RegistryToken: auth.GetRegistryToken(),
+	}
+}
+
+func check(c vm.Check) *vmletv1.Check {
+	return &vmletv1.Check{Name: c.Name, Level: checkLevels[c.Level], Summary: c.Summary, Mend: c.Mend}
+}
