@@ -17,19 +17,15 @@ func (s *imageServer) PullImage(req *vmletv1.PullImageRequest, stream grpc.Serve
 	if req.GetImage() == "" {
 		return fmt.Errorf("image: must not be empty: %w", errdefs.ErrInvalidArgument)
 	}
-	news := newNewest()
-	told := make(chan struct{})
+	news, done, told := make(latest, 1), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(told)
-		for p := range news.all() {
-			// A client that is gone ends the stream's context, and with it the pull.
-			if stream.Send(&vmletv1.PullImageResponse{Event: &vmletv1.PullImageResponse_Progress{Progress: progress(p)}}) != nil {
-				return
-			}
-		}
+		news.forward(done, func(p vm.PullProgress) error {
+			return stream.Send(&vmletv1.PullImageResponse{Event: &vmletv1.PullImageResponse_Progress{Progress: progress(p)}})
+		})
 	}()
 	img, err := s.images.PullImage(stream.Context(), req.GetImage(), registryAuth(req.GetAuth()), news.put)
-	news.close()
+	close(done)
 	<-told // gRPC allows one Send at a time
 	if err != nil {
 		return err
@@ -37,22 +33,37 @@ func (s *imageServer) PullImage(req *vmletv1.PullImageRequest, stream grpc.Serve
 	return stream.Send(&vmletv1.PullImageResponse{Event: &vmletv1.PullImageResponse_Image{Image: image(img)}})
 }
 
-// newest hands progress from one who must not block to one who may be slow: a value that
-// was not taken in time is replaced by the next.
-type newest struct{ ch chan vm.PullProgress }
+// latest hands progress from a pull, which must not block, to a client that may be slow:
+// what was not taken in time is replaced by what comes next. It has room for one.
+type latest chan vm.PullProgress
 
-func newNewest() newest { return newest{make(chan vm.PullProgress, 1)} }
-
-// put leaves p for all. It must not be called by two at once, nor after close.
-func (n newest) put(p vm.PullProgress) {
+func (l latest) put(p vm.PullProgress) {
 	select {
-	case <-n.ch:
+	case <-l:
 	default:
 	}
-	n.ch <- p // there is room: nobody else puts
+	select {
+	case l <- p:
+	default:
+	}
 }
 
-// all yields what is put until close, the last value included.
-func (n newest) all() <-chan vm.PullProgress { return n.ch }
-
-func (n newest) close() { close(n.ch) }
+// forward sends what is put until done is closed, the last of it included, or until send
+// fails: a client that is gone ends the stream's context and with it the pull.
+func (l latest) forward(done <-chan struct{}, send func(vm.PullProgress) error) {
+	for {
+		select {
+		case p := <-l:
+			if send(p) != nil {
+				return
+			}
+		case <-done:
+			select {
+			case p := <-l:
+				_ = send(p) //nolint:errcheck // the pull's own end is told next, and fails the same
+			default:
+			}
+			return
+		}
+	}
+}
