@@ -70,64 +70,68 @@ type child struct {
 	stdin io.WriteCloser
 }
 
-func startChild(t testing.TB) child {
-	t.Helper()
+func startChild(tb testing.TB) child {
+	tb.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), childMode+"=hog", "GOMAXPROCS=2")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c := child{cmd: cmd, stdin: stdin}
-	t.Cleanup(c.kill)
+	tb.Cleanup(c.kill)
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }
 
 func (c child) pid() int { return c.cmd.Process.Pid }
 
+// kill ends the child, also a second time.
 func (c child) kill() {
-	_ = c.cmd.Process.Kill() // it may have ended
-	_ = c.cmd.Wait()         // with the signal that ended it
+	if err := c.cmd.Process.Kill(); err == nil {
+		if _, err := c.cmd.Process.Wait(); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // newParent makes a pod's group with a memory limit (0 for none) that goes with the test.
-func newParent(t testing.TB, memory int64) (c *Cgroups, parent string) {
-	t.Helper()
+func newParent(tb testing.TB, memory int64) (c *Cgroups, parent string) {
+	tb.Helper()
 	host, err := Inspect()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if host.Version != 1 {
-		t.Skip("this host has cgroup v2: these tests read v1's files")
+		tb.Skip("this host has cgroup v2: these tests read v1's files")
 	}
 	if c, err = New(Config{Driver: DriverCgroupfs}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	parent = fmt.Sprintf("/vmlet-test-%d/pod%x", os.Getpid(), len(t.Name()))
-	t.Cleanup(func() {
+	parent = fmt.Sprintf("/vmlet-test-%d/pod%x", os.Getpid(), len(tb.Name()))
+	tb.Cleanup(func() {
 		for name, root := range c.roots {
 			if err := cgroups.RemovePath(filepath.Join(root, filepath.Dir(parent))); err != nil {
-				t.Errorf("%s: %v", name, err)
+				tb.Errorf("%s: %v", name, err)
 			}
 		}
 	})
 	dir := filepath.Join(c.roots["memory"], parent)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if memory != 0 {
 		if err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte(strconv.FormatInt(memory, 10)), 0o600); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return c, parent
@@ -154,11 +158,11 @@ func TestCgroupsKeepTheContract(t *testing.T) {
 	})
 }
 
-func (c *Cgroups) file(t testing.TB, controller, parent, name string) string {
-	t.Helper()
+func (c *Cgroups) file(tb testing.TB, controller, parent, name string) string {
+	tb.Helper()
 	data, err := os.ReadFile(filepath.Join(c.roots[controller], parent, name))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return strings.TrimSpace(string(data))
 }
