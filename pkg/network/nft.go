@@ -21,6 +21,9 @@ const (
 	familyNetdev = unix.NFPROTO_NETDEV
 )
 
+// nftTable is the name of our tables, one per family, in a sandbox's netns.
+const nftTable = "vmlet"
+
 // nfDrop is the verdict NF_DROP, the policy of all our base chains.
 const nfDrop = 0
 
@@ -45,25 +48,25 @@ type hook struct {
 // nf_fwd_netdev_egress frees it, and no later rule or protocol sees it.
 type fwd struct{ Register uint32 }
 
-// addTable adds a table where there is none.
-func (b *nftBatch) addTable(family uint8, table string) {
-	b.add("add table "+table, unix.NFT_MSG_NEWTABLE, family, netlink.Create,
-		netlink.Attribute{Type: unix.NFTA_TABLE_NAME, Data: cString(table)})
+// addTable adds our table of a family where there is none.
+func (b *nftBatch) addTable(family uint8) {
+	b.add("add table "+nftTable, unix.NFT_MSG_NEWTABLE, family, netlink.Create,
+		netlink.Attribute{Type: unix.NFTA_TABLE_NAME, Data: cString(nftTable)})
 }
 
 // flushChain removes the rules of a chain. Where there are some the kernel waits for a
 // grace period of RCU, some 10 ms; where there are none it costs nothing.
-func (b *nftBatch) flushChain(family uint8, table, chain string) {
+func (b *nftBatch) flushChain(family uint8, chain string) {
 	b.add("flush chain "+chain, unix.NFT_MSG_DELRULE, family, 0,
-		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cString(table)},
+		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cString(nftTable)},
 		netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: cString(chain)})
 }
 
 // addChain adds a chain where there is none: a base chain that drops what no rule decides where h is given,
 // else one that other chains jump to.
-func (b *nftBatch) addChain(family uint8, table, chain string, h *hook) {
+func (b *nftBatch) addChain(family uint8, chain string, h *hook) {
 	attrs := []netlink.Attribute{
-		{Type: unix.NFTA_CHAIN_TABLE, Data: cString(table)},
+		{Type: unix.NFTA_CHAIN_TABLE, Data: cString(nftTable)},
 		{Type: unix.NFTA_CHAIN_NAME, Data: cString(chain)},
 	}
 	if h != nil {
@@ -85,7 +88,7 @@ func (b *nftBatch) addChain(family uint8, table, chain string, h *hook) {
 
 // addRule appends a rule to a chain. Its expressions are those of google/nftables/expr,
 // and fwd.
-func (b *nftBatch) addRule(family uint8, table, chain string, expressions []any) {
+func (b *nftBatch) addRule(family uint8, chain string, expressions []any) {
 	list := make([]netlink.Attribute, 0, len(expressions))
 	for _, e := range expressions {
 		data, err := marshalExpression(family, e)
@@ -95,7 +98,7 @@ func (b *nftBatch) addRule(family uint8, table, chain string, expressions []any)
 		list = append(list, netlink.Attribute{Type: netlink.Nested | unix.NFTA_LIST_ELEM, Data: data})
 	}
 	b.add("add rule to "+chain, unix.NFT_MSG_NEWRULE, family, netlink.Create|netlink.Append,
-		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cString(table)},
+		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cString(nftTable)},
 		netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: cString(chain)},
 		b.nested(unix.NFTA_RULE_EXPRESSIONS, list),
 	)

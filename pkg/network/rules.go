@@ -14,9 +14,6 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// nftTable is the name of our tables, one per family, in a sandbox's netns.
-const nftTable = "vmlet"
-
 // priorityFirst is nft's "raw": before conntrack and defragmentation.
 const priorityFirst = -300
 
@@ -25,12 +22,12 @@ const priorityFirst = -300
 // between NIC and tap never get as far as these hooks.
 func silence() *nftBatch {
 	b := &nftBatch{}
-	b.addTable(familyInet, nftTable)
-	b.addChain(familyInet, nftTable, "hear", &hook{Number: unix.NF_INET_PRE_ROUTING, Priority: priorityFirst})
-	b.addChain(familyInet, nftTable, "say", &hook{Number: unix.NF_INET_LOCAL_OUT, Priority: priorityFirst})
-	b.addTable(familyARP, nftTable)
-	b.addChain(familyARP, nftTable, "hear", &hook{Number: nfARPIn, Priority: priorityFirst})
-	b.addChain(familyARP, nftTable, "say", &hook{Number: nfARPOut, Priority: priorityFirst})
+	b.addTable(familyInet)
+	b.addChain(familyInet, "hear", &hook{Number: unix.NF_INET_PRE_ROUTING, Priority: priorityFirst})
+	b.addChain(familyInet, "say", &hook{Number: unix.NF_INET_LOCAL_OUT, Priority: priorityFirst})
+	b.addTable(familyARP)
+	b.addChain(familyARP, "hear", &hook{Number: nfARPIn, Priority: priorityFirst})
+	b.addChain(familyARP, "say", &hook{Number: nfARPOut, Priority: priorityFirst})
 	return b
 }
 
@@ -58,8 +55,8 @@ type rule struct {
 // no tap. It stands before connect.
 func closed(nic string) *nftBatch {
 	b := &nftBatch{}
-	b.addTable(familyNetdev, nftTable)
-	b.addChain(familyNetdev, nftTable, port{NIC: vm.NIC{Name: nic}}.toGuest(), &hook{Number: unix.NF_NETDEV_INGRESS, Device: nic})
+	b.addTable(familyNetdev)
+	b.addChain(familyNetdev, port{NIC: vm.NIC{Name: nic}}.toGuest(), &hook{Number: unix.NF_NETDEV_INGRESS, Device: nic})
 	return b
 }
 
@@ -70,13 +67,13 @@ func closed(nic string) *nftBatch {
 func connect(ports []port) *nftBatch {
 	b := &nftBatch{}
 	for _, p := range ports {
-		b.flushChain(familyNetdev, nftTable, p.toGuest())
-		b.addChain(familyNetdev, nftTable, p.fromGuest(), &hook{Number: unix.NF_NETDEV_INGRESS, Device: p.Tap})
-		b.addChain(familyNetdev, nftTable, p.ip6(), nil)
-		b.flushChain(familyNetdev, nftTable, p.fromGuest())
-		b.flushChain(familyNetdev, nftTable, p.ip6())
+		b.flushChain(familyNetdev, p.toGuest())
+		b.addChain(familyNetdev, p.fromGuest(), &hook{Number: unix.NF_NETDEV_INGRESS, Device: p.Tap})
+		b.addChain(familyNetdev, p.ip6(), nil)
+		b.flushChain(familyNetdev, p.fromGuest())
+		b.flushChain(familyNetdev, p.ip6())
 		for _, r := range p.rules() {
-			b.addRule(familyNetdev, nftTable, r.chain, r.exprs)
+			b.addRule(familyNetdev, r.chain, r.exprs)
 		}
 	}
 	return b
@@ -93,10 +90,10 @@ func (p port) ip6() string       { return p.Name + "-from-guest-ip6" }
 // its MAC and its addresses; the rest, tagged frames and DHCP included, ends at the
 // chain's policy, which the last rule only counts for. The frequent comes first.
 func (p port) rules() []rule {
-	rules := []rule{{p.toGuest(), say(forward(p.tap))}}
-	add := func(parts ...[]any) { rules = append(rules, rule{p.fromGuest(), say(parts...)}) }
+	rules := []rule{{p.toGuest(), join(forward(p.tap))}}
+	add := func(parts ...[]any) { rules = append(rules, rule{p.fromGuest(), join(parts...)}) }
 
-	add(linkIsNot(6, p.mac), count(), verdict(expr.VerdictDrop))
+	add(linkIsNot(6, p.mac), drop())
 	var v6 []netip.Addr
 	for _, ip := range p.IPs {
 		addr := ip.Prefix.Addr()
@@ -112,7 +109,7 @@ func (p port) rules() []rule {
 	if len(v6) > 0 {
 		rules = append(rules, p.rulesIP6(append(v6, linkLocal(p.mac)))...)
 	}
-	add(count(), verdict(expr.VerdictDrop))
+	add(drop())
 	return rules
 }
 
@@ -121,8 +118,8 @@ func linkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }
 
-// say joins the parts of a rule.
-func say(parts ...[]any) []any {
+// join puts together the parts of a rule.
+func join(parts ...[]any) []any {
 	var exprs []any
 	for _, part := range parts {
 		exprs = append(exprs, part...)
@@ -173,9 +170,8 @@ func forward(index uint32) []any {
 	}
 }
 
-func count() []any { return []any{&expr.Counter{}} }
-
-func verdict(kind expr.VerdictKind) []any { return []any{&expr.Verdict{Kind: kind}} }
+// drop counts what it drops, for whoever wonders why a guest is not heard.
+func drop() []any { return []any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}} }
 
 func jump(chain string) []any {
 	return []any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}

@@ -40,7 +40,7 @@ const (
 func (p port) rulesIP6(own []netip.Addr) []rule {
 	var rules []rule
 	add := func(parts ...[]any) {
-		rules = append(rules, rule{p.fromGuest(), say(append([][]any{etherType(unix.ETH_P_IPV6)}, parts...)...)})
+		rules = append(rules, rule{p.fromGuest(), join(append([][]any{etherType(unix.ETH_P_IPV6)}, parts...)...)})
 	}
 	for _, addr := range own {
 		add(source(addr), jump(p.ip6()))
@@ -62,11 +62,11 @@ func (p port) rulesIP6(own []netip.Addr) []rule {
 // What hides in fragments goes through: since RFC 6980 receivers ignore it.
 func (p port) rulesOwnSource(own []netip.Addr) []rule {
 	var rules []rule
-	add := func(parts ...[]any) { rules = append(rules, rule{p.ip6(), say(parts...)}) }
+	add := func(parts ...[]any) { rules = append(rules, rule{p.ip6(), join(parts...)}) }
 
 	add(l4proto(expr.CmpOpNeq, unix.IPPROTO_ICMPV6), forward(p.index))
 	for _, t := range []byte{icmpRA, icmpRedirect, icmpMLDQuery} {
-		add(icmp6(t), count(), verdict(expr.VerdictDrop))
+		add(icmp6(t), drop())
 	}
 	add(icmp6(icmpNS), p.macOption(24, optSourceMAC), forward(p.index))
 	add(icmp6(icmpNS), payloadLength(24), forward(p.index))
@@ -77,7 +77,7 @@ func (p port) rulesOwnSource(own []netip.Addr) []rule {
 		add(icmp6(icmpNA), target(addr), payloadLength(24), forward(p.index))
 	}
 	for _, t := range []byte{icmpNS, icmpNA, icmpRS} {
-		add(icmp6(t), count(), verdict(expr.VerdictDrop))
+		add(icmp6(t), drop())
 	}
 	add(forward(p.index))
 	return rules
@@ -92,7 +92,7 @@ func anyLinkLocal() []any { return netIs(8, []byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0}
 func payloadLength(n byte) []any { return netIs(4, []byte{0, n}) }
 
 func icmp6(t byte) []any {
-	return say(l4proto(expr.CmpOpEq, unix.IPPROTO_ICMPV6), transportIs(0, []byte{t}))
+	return join(l4proto(expr.CmpOpEq, unix.IPPROTO_ICMPV6), transportIs(0, []byte{t}))
 }
 
 // target is the address that a solicitation or an advertisement is about.
