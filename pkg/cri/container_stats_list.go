@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cri
+
+import (
+	"context"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// ListContainerStats answers from the last samples ("returns stats of all running
+// containers").
+func (s *Server) ListContainerStats(_ context.Context, req *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
+	filter := req.GetFilter()
+	sandboxID, err := s.sandboxOf(filter.GetPodSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	containers, err := candidates(filter.GetId(), s.svc.Containers, s.svc.Container)
+	if err != nil {
+		return nil, err
+	}
+	samples := s.samples()
+	resp := &runtimeapi.ListContainerStatsResponse{}
+	for _, c := range containers {
+		if c.Status.State != vm.ContainerRunning || sandboxID != "" && sandboxID != c.SandboxID {
+			continue
+		}
+		if hasLabels(c.Spec.Labels, filter.GetLabelSelector()) {
+			resp.Stats = append(resp.Stats, containerStats(c, samples.of(c)))
+		}
+	}
+	return resp, nil
+}
+
+// samples are the last samples of all running containers, by ID.
+type samples map[string]vm.Stats
+
+func (s *Server) samples() samples {
+	all := s.svc.AllStats()
+	byID := make(samples, len(all))
+	for _, stats := range all {
+		byID[stats.ContainerID] = stats
+	}
+	return byID
+}
+
+func (s samples) of(c vm.Container) sample {
+	if stats, ok := s[c.ID]; ok {
+		return sample{stats: stats, taken: true}
+	}
+	return atStart(c)
+}

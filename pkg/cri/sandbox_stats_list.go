@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cri
+
+import (
+	"context"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// ListPodSandboxStats answers from the last samples, for the ready sandboxes that the
+// filter leaves.
+func (s *Server) ListPodSandboxStats(_ context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
+	filter := req.GetFilter()
+	sandboxes, err := candidates(filter.GetId(), s.svc.Sandboxes, s.svc.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	samples := s.samples()
+	running := map[string]*vm.Container{}
+	for _, c := range s.svc.Containers() {
+		if c.Status.State == vm.ContainerRunning {
+			running[c.SandboxID] = &c
+		}
+	}
+	resp := &runtimeapi.ListPodSandboxStatsResponse{}
+	for _, sb := range sandboxes {
+		if sb.Status.State != vm.SandboxReady || !hasLabels(sb.Spec.Labels, filter.GetLabelSelector()) {
+			continue
+		}
+		var last sample
+		if c := running[sb.ID]; c != nil {
+			last = samples.of(*c)
+		}
+		resp.Stats = append(resp.Stats, podSandboxStats(sb, running[sb.ID], last))
+	}
+	return resp, nil
+}
