@@ -140,8 +140,8 @@ func (n *Network) Ready(ctx context.Context) error {
 
 // Setup implements lifecycle.Network.
 func (n *Network) Setup(ctx context.Context, req vm.NetworkRequest) (vm.Network, error) {
-	if req.SandboxID == "" || req.Name == "" || req.Namespace == "" {
-		return vm.Network{}, fmt.Errorf("set up network: the request lacks ID, name or namespace: %w", errdefs.ErrInvalidArgument)
+	if req.SandboxID == "" {
+		return vm.Network{}, fmt.Errorf("set up network: no sandbox ID: %w", errdefs.ErrInvalidArgument)
 	}
 	if err := n.enter(ctx, "Setup", req.SandboxID); err != nil {
 		if errors.Is(err, revert.ErrIncomplete) {
