@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func libvirtdDir() string { return filepath.Join(the.run, "libvirtd") }
+
+// libvirtd runs a command of build/libvirtd.sh on the private libvirtd.
+func libvirtd(command string) (string, error) {
+	cmd := exec.Command(filepath.Join(the.repo, "build", "libvirtd.sh"), command, libvirtdDir()) //nolint:gosec,noctx // our own script
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("libvirtd.sh %s: %w: %s", command, err, stderr.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// RestartLibvirtd ends libvirtd and starts it again under the same reaper; VMs run on.
+func RestartLibvirtd(t *testing.T) { libvirtdOrFail(t, "restart") }
+
+// KillLibvirtd kills libvirtd with SIGKILL; VMs run on. StartLibvirtd brings it back.
+func KillLibvirtd(t *testing.T) { libvirtdOrFail(t, "kill") }
+
+// StartLibvirtd starts libvirtd if it does not run.
+func StartLibvirtd(t *testing.T) { libvirtdOrFail(t, "start") }
+
+func libvirtdOrFail(t *testing.T, command string) {
+	t.Helper()
+	if _, err := libvirtd(command); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Virsh runs virsh on the private libvirtd and returns what it prints.
+func Virsh(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := virsh(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func virsh(args ...string) (string, error) {
+	cmd := exec.Command("virsh", append([]string{"-q", "-c", the.uri}, args...)...) //nolint:gosec,noctx // the test's own words
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("virsh %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Node is one vmlet daemon with its own state, as a process.
+type Node struct {
+	runtimeapi.RuntimeServiceClient
+	Images runtimeapi.ImageServiceClient
+
+	t    *testing.T
+	name string
+	// RunDir and LibDir are the node's folders; Leases is host-local's.
+	RunDir, LibDir, Leases string
+	env              []string
+	conn             *grpc.ClientConn
+
+	mu     sync.Mutex
+	daemon *exec.Cmd
+	exited chan struct{}
+	log    *os.File
+}
+
+// NodeOption changes a node before it is started.
+type NodeOption func(*nodeConfig)
+
+type nodeConfig struct {
+	extra string
+	env   []string
+	cni   string
+}
+
+// WithConfig adds lines of YAML to the daemon's configuration.
+func WithConfig(yaml string) NodeOption { return func(c *nodeConfig) { c.extra += yaml + "\n" } }
+
+// WithEnv adds environment variables, for failpoints.
+func WithEnv(vars ...string) NodeOption {
+	return func(c *nodeConfig) { c.env = append(c.env, vars...) }
+}
+
+// WithCNI replaces the CNI configuration list.
+func WithCNI(conflist string) NodeOption { return func(c *nodeConfig) { c.cni = conflist } }
+
+var nodeCount struct {
+	sync.Mutex
+	n int
+}
+
+// NewNode prepares a node without starting it. The test's end removes everything and
+// proves that nothing is left.
+func NewNode(t *testing.T, opts ...NodeOption) *Node {
+	t.Helper()
+	nodeCount.Lock()
+	nodeCount.n++
+	number := nodeCount.n
+	nodeCount.Unlock()
+	name := fmt.Sprintf("n%d", number)
+	n := &Node{t: t, name: name, RunDir: filepath.Join(the.run, name), LibDir: filepath.Join(the.lib, name)}
+	n.Leases = filepath.Join(n.LibDir, "leases")
+	cfg := nodeConfig{cni: n.bridgeConf(number)}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	n.env = cfg.env
+	for _, dir := range []string{n.RunDir, n.LibDir, n.CNIDir(), n.LogDir()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // QEMU's user passes through
+			t.Fatal(err)
+		}
+	}
+	n.WriteCNI(cfg.cni)
+	n.writeConfig(cfg.extra)
+	n.dial()
+	t.Cleanup(n.end)
+	return n
+}
+
+// StartNode prepares and starts a node, with the tiny image pulled.
+func StartNode(t *testing.T, opts ...NodeOption) *Node {
+	t.Helper()
+	n := NewNode(t, opts...)
+	n.Start()
+	n.Pull(TinyImage())
+	return n
+}
+
+// CNIDir is the folder of the node's CNI configuration, LogDir that of its pods' logs.
+func (n *Node) CNIDir() string { return filepath.Join(n.RunDir, "cni") }
+
+// LogDir is where the pods' logs are.
+func (n *Node) LogDir() string { return filepath.Join(n.LibDir, "logs") }
+
+// Socket is where the node serves.
+func (n *Node) Socket() string { return filepath.Join(n.RunDir, "vmlet.sock") }
+
+// ConfigFile is the daemon's configuration.
+func (n *Node) ConfigFile() string { return filepath.Join(n.RunDir, "config.yaml") }
+
+// DaemonLog is the daemon's log.
+func (n *Node) DaemonLog() string { return filepath.Join(n.RunDir, "vmlet.log") }
+
+// Bridge is the name of the node's CNI bridge.
+func (n *Node) Bridge() string { return "vmbr-" + n.name }
+
+func (n *Node) bridgeConf(number int) string {
+	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "test-%s", "plugins": [
+  {"type": "bridge", "bridge": %q, "isGateway": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.77.%d.0/24"}], [{"subnet": "fd77:%x::/64"}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, n.name, n.Bridge(), n.Leases, number%250, number)
+}
+
+// WriteCNI replaces the CNI configuration.
+func (n *Node) WriteCNI(conflist string) {
+	n.t.Helper()
+	n.write(filepath.Join(n.CNIDir(), "10-test.conflist"), conflist)
+}
+
+func (n *Node) writeConfig(extra string) {
+	n.t.Helper()
+	n.write(n.ConfigFile(), fmt.Sprintf(`listen: {socket: %s}
+root: %s/node
+state: %s/state
+libvirt: {uri: %q, logDir: %s/log/qemu, qemuConf: %s/etc/qemu.conf}
+cni: {confDir: %s, binDirs: [%s, %s]}
+log: {level: debug, format: json}
+metrics: {address: ""}
+stats: {interval: 1s}
+virtualization: tcg
+%s
+`, n.Socket(), n.LibDir, n.RunDir, the.uri, libvirtdDir(), libvirtdDir(), n.CNIDir(), filepath.Join(n.RunDir, "plugins"), Bin("cni"),
+		withDefault(extra, "defaults:", "defaults: {memory: 128MiB}")))
+}
+
+// withDefault adds a line unless the text has its key.
+func withDefault(text, key, line string) string {
+	if strings.Contains(text, key) {
+		return text
+	}
+	return text + line
+}
+
+func (n *Node) write(path, text string) {
+	n.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a test's
+		n.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// dial makes the clients; the connection waits for a daemon that starts later.
+func (n *Node) dial() {
+	n.t.Helper()
+	conn, err := grpc.NewClient("unix://"+n.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.conn = conn
+	n.RuntimeServiceClient = runtimeapi.NewRuntimeServiceClient(conn)
+	n.Images = runtimeapi.NewImageServiceClient(conn)
+}
+
+// Conn is the connection to the node, for services beside CRI.
+func (n *Node) Conn() *grpc.ClientConn { return n.conn }
+
+// Start starts the daemon and waits until it serves.
+func (n *Node) Start() {
+	n.t.Helper()
+	n.StartNotServing()
+	n.WaitServing(60 * time.Second)
+}
+
+// StartNotServing starts the daemon and does not wait.
+func (n *Node) StartNotServing(env ...string) {
+	n.t.Helper()
+	log, err := os.OpenFile(n.DaemonLog(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cmd := exec.Command(Bin("vmlet-failpoints"), "--config", n.ConfigFile()) //nolint:gosec,noctx // lives until it is told to end
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(append(os.Environ(), n.env...), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(exited) }() //nolint:errcheck // who waits looks at the channel
+	n.mu.Lock()
+	n.daemon, n.exited, n.log = cmd, exited, log
+	n.mu.Unlock()
+}
+
+// WaitServing waits until calls are served.
+func (n *Node) WaitServing(patience time.Duration) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	n.conn.ResetConnectBackoff()
+	for {
+		_, err := n.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{}, grpc.WaitForReady(true))
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			n.t.Fatalf("vmlet does not serve: %v\n%s", err, n.LogTail(20))
+		case <-n.Exited():
+			n.t.Fatalf("vmlet has exited: %v\n%s", err, n.LogTail(20))
+		case <-time.After(10 * time.Millisecond):
+			n.conn.ResetConnectBackoff()
+		}
+	}
+}
+
+// Exited is closed when the daemon of this life has ended.
+func (n *Node) Exited() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.exited
+}
+
+// PID is the daemon's.
+func (n *Node) PID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.daemon.Process.Pid
+}
+
+// Kill9 kills the daemon with SIGKILL and waits for its end.
+func (n *Node) Kill9() { n.signalAndWait(syscall.SIGKILL) }
+
+// Stop ends the daemon by SIGTERM and waits for its end.
+func (n *Node) Stop() { n.signalAndWait(syscall.SIGTERM) }
+
+func (n *Node) signalAndWait(sig syscall.Signal) {
+	n.t.Helper()
+	n.mu.Lock()
+	daemon, exited := n.daemon, n.exited
+	n.mu.Unlock()
+	if daemon == nil {
+		return
+	}
+	_ = daemon.Process.Signal(sig) //nolint:errcheck // it may have ended already
+	select {
+	case <-exited:
+	case <-time.After(60 * time.Second):
+		n.t.Errorf("vmlet did not end within 60 s of %s", sig)
+		_ = daemon.Process.Kill() //nolint:errcheck // the last resort
+		<-exited
+	}
+	n.mu.Lock()
+	n.daemon = nil
+	_ = n.log.Close() //nolint:errcheck // the daemon has its own descriptor
+	n.mu.Unlock()
+}
+
+// LogTail is the end of the daemon's log.
+func (n *Node) LogTail(lines int) string {
+	b, err := os.ReadFile(n.DaemonLog())
+	if err != nil {
+		return err.Error()
+	}
+	all := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+}
+
+// Pull pulls an image.
+func (n *Node) Pull(image string) string {
+	n.t.Helper()
+	r, err := n.Images.PullImage(n.t.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: image}})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return r.GetImageRef()
+}
+
+// end removes all pods, ends the daemon and proves that nothing is left.
+func (n *Node) end() {
+	n.mu.Lock()
+	running := n.daemon != nil
+	n.mu.Unlock()
+	if !running {
+		n.env = nil
+		n.Start()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	pods, err := n.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		n.t.Errorf("list pods at the end: %v", err)
+	}
+	for _, p := range pods.GetItems() {
+		if _, err := n.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: p.GetId()}); err != nil {
+			n.t.Errorf("remove pod %s at the end: %v", p.GetId(), err)
+		}
+	}
+	n.Stop()
+	n.checkLeaks()
+	if n.t.Failed() {
+		n.t.Logf("the end of vmlet's log:\n%s", n.LogTail(60))
+	}
+	_ = n.conn.Close() //nolint:errcheck // the test is over
+	n.removeBridge()
+}
