@@ -26,6 +26,8 @@ mkdir -p "$cache" "$debs" "$initramfs" "$root" "$(dirname "$out")"
 # column N FILE [SECOND] prints column N of a list, of the lines whose second column is SECOND.
 column() { awk -v n="$1" -v second="${3:-}" '$1 !~ /^(#|$)/ && (second == "" || $2 == second) { print $n }' "$2"; }
 
+die() { echo "build.sh: $*" >&2; exit 1; }
+
 # packages prints what to unpack; the kernel's name changes with its version, so a package without it depends on it.
 packages() {
   local name
@@ -37,13 +39,25 @@ packages() {
   done
 }
 
-# fetch_packages unpacks what the archive serves now into $debs. apt verifies what it downloads and what it finds in the
-# cache, and names a package's file only where it is not there yet.
+# download brings $cache up to what the package lists name. apt verifies what it fetches and what it finds there.
+download() {
+  local names
+  mapfile -t names < <(packages 2>/dev/null)
+  (cd "$cache" && flock . apt-get -qq -o APT::Sandbox::User="$(id -un)" download "${names[@]}")
+}
+
+# fetch_packages unpacks what the archive serves now into $debs.
 fetch_packages() {
   local names file
+  # Lists that are missing or older than the archive.
+  if ! download 2>"$work/apt.err"; then
+    [ "$(id -u)" = 0 ] || die "$(cat "$work/apt.err"): run apt-get update as root"
+    apt-get -qq update
+    download
+  fi
   mapfile -t names < <(packages)
-  (cd "$cache" && flock . apt-get -qq -o APT::Sandbox::User="$(id -un)" download "${names[@]}")
-  (cd "$work" && apt-get download --print-uris "${names[@]}") | while read -r _ file _; do
+  # In an empty folder: apt names only those files that are not there.
+  (cd "$debs" && apt-get download --print-uris "${names[@]}") | while read -r _ file _; do
     dpkg-deb -x "$cache/$file" "$debs"
   done
 }
@@ -73,7 +87,7 @@ copy_program() {
 }
 
 make_root() {
-  local applet
+  local applet file mode
   mkdir -p "$root"/{dev,etc,mnt,proc,root,run,sys,tmp,usr/bin,usr/lib,var/lib,var/log}
   ln -s usr/bin "$root/bin"
   ln -s usr/bin "$root/sbin"
@@ -89,10 +103,11 @@ make_root() {
   copy_program /usr/sbin/qemu-ga
   copy_program /usr/bin/ipcs
   install -m 0755 "$debs/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/x86_64-linux-gnu/"
-  # Not cp: a file here must not be written through the symbolic link of an applet.
-  cp -R --remove-destination --no-dereference "$here/rootfs/." "$root.files"
-  (cd "$root.files" && find . -type f) | while read -r file; do
-    install -D -m "$(stat -c %a "$root.files/$file")" "$root.files/$file" "$root/${file#./}"
+  # install, unlike cp, replaces the symbolic link of an applet instead of writing through it.
+  (cd "$here/rootfs" && find . -type f) | while read -r file; do
+    mode=0644
+    [ ! -x "$here/rootfs/$file" ] || mode=0755
+    install -D -m "$mode" "$here/rootfs/$file" "$root/$file"
   done
   column 1 "$here/modules.txt" boot >"$root/etc/modules.boot"
   column 1 "$here/modules.txt" late >"$root/etc/modules.late"
@@ -123,16 +138,20 @@ make_boot_partition() {
   syslinux --install "$work/boot.img"
 }
 
-# make_root_partition: mke2fs takes over change times and owners, which differ from build to build.
+# make_root_partition makes the root file system. mke2fs takes over owners and change times, which differ from build to
+# build, so debugfs sets them.
 make_root_partition() {
   stamp "$root"
+  truncate -s "$((disk_mib - 1 - boot_mib))M" "$work/root.img"
   E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -t ext4 -L tiny-root -U "$root_uuid" \
     -E "hash_seed=$hash_seed,lazy_itable_init=0,lazy_journal_init=0,nodiscard" -O ^resize_inode -J size=4 -m 0 -N 8192 \
-    -d "$root" "$work/root.img" "$((disk_mib - 1 - boot_mib))M"
+    -d "$root" "$work/root.img"
   (cd "$root" && find . -mindepth 1 -printf '/%P\n' && echo /) | sort | while read -r file; do
     printf "sif $file %s\n" uid\ 0 gid\ 0 {a,c,cr,m}"time @$SOURCE_DATE_EPOCH"
   done >"$work/debugfs"
   E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH debugfs -w -f "$work/debugfs" "$work/root.img" >/dev/null 2>"$work/debugfs.err"
+  # It succeeds whatever happens, and greets on standard error.
+  if grep -v '^debugfs ' "$work/debugfs.err" >&2; then die "debugfs failed"; fi
 }
 
 # le32 prints a number as four little-endian bytes.

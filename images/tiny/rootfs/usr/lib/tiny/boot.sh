@@ -14,6 +14,8 @@ mount -t mqueue mqueue /dev/mqueue
 
 # shellcheck disable=SC2046  # a list
 modprobe -a $(cat /etc/modules.boot)
+# First of the services: a press of the power button before it listens is lost.
+respawn acpid -f -l /dev/null &
 ip link set lo up
 hostname -F /etc/hostname
 
