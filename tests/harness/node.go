@@ -29,8 +29,8 @@ type Node struct {
 	name string
 	// RunDir and LibDir are the node's folders; Leases is host-local's.
 	RunDir, LibDir, Leases string
-	env              []string
-	conn             *grpc.ClientConn
+	env                    []string
+	conn                   *grpc.ClientConn
 
 	mu     sync.Mutex
 	daemon *exec.Cmd
