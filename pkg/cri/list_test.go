@@ -137,3 +137,11 @@ func BenchmarkListPodSandbox1000(b *testing.B) {
 		}
 	}
 }
+
+func TestOfTwoRecordsOfOneMomentTheLaterOneComesFirst(t *testing.T) {
+	items := []*runtimeapi.PodSandbox{{Id: "1", CreatedAt: 5}, {Id: "2", CreatedAt: 5}, {Id: "3", CreatedAt: 4}}
+	newestFirst(items)
+	if got := items[0].GetId() + items[1].GetId() + items[2].GetId(); got != "213" {
+		t.Errorf("order is %s, want 213", got)
+	}
+}
