@@ -61,7 +61,7 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
-	sz, err := sizeOf(sb.Spec, spec, ask, *s.defaults.Load(), s.accel)
+	sz, err := sizeOf(sb.Spec, spec, ask, *s.defaults.Load(), s.Accel())
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}

@@ -24,7 +24,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 		Description: fmt.Sprintf("pod %s/%s uid %s attempt %d, container %s attempt %d, image %s", sb.Spec.Namespace, sb.Spec.Name, sb.Spec.UID, sb.Spec.Attempt, c.Spec.Name, c.Spec.Attempt, c.Spec.ImageRef),
 		Owner:       s.deps.Store.Owner,
 
-		Accel:       s.accel,
+		Accel:       s.Accel(),
 		MachineType: def.MachineType,
 		CPU:         vm.MachineCPU{Count: sz.vcpus, Mode: def.CPUMode, Model: def.CPUModel},
 		Memory:      sz.memory,

@@ -39,7 +39,7 @@ const (
 // accel is how guests' CPUs are run from now on: it is libvirt who knows, and libvirt may
 // have been away until now. progress is told how many sandboxes are done; it may be nil.
 func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(done, total int)) error {
-	s.accel = accel
+	s.accel.Store(&accel)
 	domains, err := s.deps.Hypervisor.Domains(ctx)
 	if err != nil {
 		return fmt.Errorf("recover: list domains: %w", err)

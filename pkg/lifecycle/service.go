@@ -65,8 +65,8 @@ type Service struct {
 	deps Deps
 	// defaults may be replaced while we run: see SetDefaults.
 	defaults atomic.Pointer[Defaults]
-	// accel is set once, by Recover, before anything else is called.
-	accel vm.Accel
+	// accel is set once, by Recover; Status asks for it before that.
+	accel atomic.Pointer[vm.Accel]
 
 	// locks serialises mutations per sandbox ID, the only lock key there is. It is
 	// never held while waiting for a guest.
@@ -98,6 +98,7 @@ func New(ctx context.Context, cfg Config, deps Deps) *Service {
 	}
 	s := &Service{cfg: cfg, deps: deps, life: life, end: end, sample: newSampler()}
 	s.SetDefaults(cfg.Defaults)
+	s.accel.Store(new(vm.Accel))
 	return s
 }
 
