@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//nolint:thelper // these are the tests themselves: a failure is where it is found
 package lifecycletest
 
 import (

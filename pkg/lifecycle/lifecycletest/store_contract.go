@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//nolint:thelper // these are the tests themselves: a failure is where it is found
 package lifecycletest
 
 import (
@@ -58,9 +59,10 @@ func mustCreate(t *testing.T, s OpenedStore, v vm.Sandbox) {
 	}
 }
 
-func mustGet(t *testing.T, s OpenedStore, id string) vm.Sandbox {
+// getA returns the sandbox with the ID "a".
+func getA(t *testing.T, s OpenedStore) vm.Sandbox {
 	t.Helper()
-	v, err := s.Sandboxes.Get(id)
+	v, err := s.Sandboxes.Get("a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,7 @@ func secondCreateIsRefused(t *testing.T, s OpenedStore) {
 	if !errdefs.IsAlreadyExists(err) {
 		t.Errorf("error = %v, want AlreadyExists", err)
 	}
-	if diff := cmp.Diff(first, mustGet(t, s, "a")); diff != "" {
+	if diff := cmp.Diff(first, getA(t, s)); diff != "" {
 		t.Errorf("the first one changed: %s", diff)
 	}
 }
@@ -135,7 +137,7 @@ func updateReturnsAndKeeps(t *testing.T, s OpenedStore) {
 	if err != nil || got.Spec.Attempt != 1 {
 		t.Errorf("Update = attempt %d, %v; want 1", got.Spec.Attempt, err)
 	}
-	if diff := cmp.Diff(got, mustGet(t, s, "a")); diff != "" {
+	if diff := cmp.Diff(got, getA(t, s)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -150,7 +152,7 @@ func refusedChangeChangesNothing(t *testing.T, s OpenedStore) {
 	if err != refusal { //nolint:errorlint // unchanged is what is promised
 		t.Errorf("error = %v, want the change's own", err)
 	}
-	if got := mustGet(t, s, "a").Spec.Attempt; got != 0 {
+	if got := getA(t, s).Spec.Attempt; got != 0 {
 		t.Errorf("attempt = %d, want 0", got)
 	}
 }
@@ -205,8 +207,8 @@ func deletedCanBeCreatedAgain(t *testing.T, s OpenedStore) {
 }
 
 func listIsInOrder(t *testing.T, s OpenedStore) {
-	for id, age := range map[string]time.Duration{"late": 3, "b": 2, "a": 2, "c": 2, "early": 1} {
-		mustCreate(t, s, contractSandbox(id, moment.Add(age*time.Minute)))
+	for id, age := range map[string]int{"late": 3, "b": 2, "a": 2, "c": 2, "early": 1} {
+		mustCreate(t, s, contractSandbox(id, moment.Add(time.Duration(age)*time.Minute)))
 	}
 	want := []string{"early", "a", "b", "c", "late"}
 	if diff := cmp.Diff(want, ids(s)); diff != "" {
@@ -236,7 +238,7 @@ func storeKeepsNoCallersMap(t *testing.T, s OpenedStore) {
 	v := contractSandbox("a", moment)
 	mustCreate(t, s, v)
 	v.Spec.Labels["for"] = "somebody else"
-	if got := mustGet(t, s, "a").Spec.Labels["for"]; got != "a" {
+	if got := getA(t, s).Spec.Labels["for"]; got != "a" {
 		t.Errorf("label = %q, want the one that was stored", got)
 	}
 }
@@ -244,7 +246,7 @@ func storeKeepsNoCallersMap(t *testing.T, s OpenedStore) {
 func readsAreAsStored(t *testing.T, s OpenedStore) {
 	now := time.Now() // with a monotonic reading, which no disk keeps
 	mustCreate(t, s, contractSandbox("a", now))
-	if got := mustGet(t, s, "a").CreatedAt; got != got.Round(0) || !got.Equal(now) {
+	if got := getA(t, s).CreatedAt; got != got.Round(0) || !got.Equal(now) {
 		t.Errorf("created at %#v, want %v as read from JSON", got, now)
 	}
 }
@@ -255,7 +257,7 @@ func changeMayRead(t *testing.T, s OpenedStore) {
 		v.Spec.Attempt = uint32(len(s.Sandboxes.List()))
 		return v, nil
 	})
-	if err != nil || mustGet(t, s, "a").Spec.Attempt != 1 {
+	if err != nil || getA(t, s).Spec.Attempt != 1 {
 		t.Errorf("error = %v", err)
 	}
 }
