@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -41,6 +42,24 @@ func (n *Network) checkSandbox(ctx context.Context, req vm.NetworkRequest) error
 		return err
 	}
 	return fmt.Errorf("%w: %w", errdefs.ErrFailedPrecondition, err)
+}
+
+// Present implements lifecycle.Network. A mount point without its namespace does not count.
+func (n *Network) Present(ctx context.Context) (map[string]bool, error) {
+	ids, err := sandboxesIn(n.conf.Paths.NetNS())
+	if err != nil {
+		return nil, fmt.Errorf("look for network namespaces: %w", err)
+	}
+	present := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("look for network namespaces: %w", ctx.Err())
+		}
+		if ns.IsNSorErr(n.conf.Paths.SandboxNetNS(id)) == nil {
+			present[id] = true
+		}
+	}
+	return present, nil
 }
 
 // List implements lifecycle.Network. A sandbox whose attachment somebody removed is listed

@@ -22,10 +22,15 @@ func (n *Network) Ready(ctx context.Context) error {
 	if err := n.findPlugins(list); err != nil {
 		return err
 	}
-	if err := n.status.answer(ctx, list); err != nil {
+	err = n.status.answer(ctx, list)
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsUnavailable(err):
+		return fmt.Errorf("CNI network %s: STATUS: %w", list.Name, err)
+	default:
 		return fmt.Errorf("CNI network %s: STATUS: %w: %w", list.Name, errdefs.ErrUnavailable, err)
 	}
-	return nil
 }
 
 // How STATUS, which starts every plugin, is asked.

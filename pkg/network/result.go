@@ -69,8 +69,9 @@ func (l link) asRouted(prefix netip.Prefix) netip.Prefix {
 }
 
 // routesOf are the interface's routes, and those of the result that it does not have, in
-// case a plugin leaves it to the guest to set up what it says. There is no default route
-// but one that somebody asked for: a gateway beside an address is not one.
+// case a plugin leaves it to the guest to set up what it says; those on the link come first.
+// There is no default route but one that somebody asked for: a gateway beside an address is
+// not one.
 func routesOf(result *types100.Result, ips []vm.NICAddress, l link) []vm.Route {
 	routes := slices.Clone(l.Routes)
 	for _, r := range result.Routes {
@@ -84,7 +85,16 @@ func routesOf(result *types100.Result, ips []vm.NICAddress, l link) []vm.Route {
 		}
 		routes = append(routes, vm.Route{To: to.Masked(), Via: nextHop(r, to, ips), MTU: r.MTU, Metric: r.Priority})
 	}
+	// A simple guest adds one after the other: next hops must be reachable by then.
+	slices.SortStableFunc(routes, func(a, b vm.Route) int { return linkFirst(a) - linkFirst(b) })
 	return routes
+}
+
+func linkFirst(r vm.Route) int {
+	if r.Via.IsValid() {
+		return 1
+	}
+	return 0
 }
 
 // nextHop is the route's own, or else the gateway of the first address of its family (CNI

@@ -127,9 +127,8 @@ func TestNICFromResult(t *testing.T) {
 			link: func(l *link) { l.Addrs, l.Routes = nil, nil },
 			ips:  []vm.NICAddress{ip4, ip6},
 			routes: []vm.Route{
-				route("0.0.0.0/0", "10.1.0.1"), route("::/0", "fd00:1::1"),
+				route("10.7.0.0/16", ""), route("0.0.0.0/0", "10.1.0.1"), route("::/0", "fd00:1::1"),
 				{To: netip.MustParsePrefix("10.8.0.0/16"), Via: addr("10.1.0.9"), MTU: 1400, Metric: 7},
-				route("10.7.0.0/16", ""),
 			},
 		},
 	} {

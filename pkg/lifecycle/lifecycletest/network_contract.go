@@ -253,10 +253,23 @@ func wireIsIdempotent(t *testing.T, h NetworkHost) {
 func lostNetNSIsNotFound(t *testing.T, h NetworkHost) {
 	t.Helper()
 	n := mustSetup(t, h, 1)
+	mustBePresent(t, h, n.Request.SandboxID, true)
 	h.LoseNetNS(t, n.Request.SandboxID)
+	mustBePresent(t, h, n.Request.SandboxID, false)
 	mustBeNotFound(t, h, n)
 	mustHold(t, h, 1) // what CNI holds for it is still to be freed
 	mustTeardown(t, h, n.Request)
+}
+
+func mustBePresent(t *testing.T, h NetworkHost, id string, want bool) {
+	t.Helper()
+	present, err := h.Network.Present(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if present[id] != want {
+		t.Errorf("present = %v, want the sandbox to be there: %v", present, want)
+	}
 }
 
 func mustBeNotFound(t *testing.T, h NetworkHost, n vm.Network) {
@@ -349,8 +362,9 @@ func endedContextEndsCalls(t *testing.T, h NetworkHost) {
 	cancel()
 	_, statsErr := h.Network.Stats(ctx, n)
 	_, listErr := h.Network.List(ctx)
+	_, presentErr := h.Network.Present(ctx)
 	for call, err := range map[string]error{
-		"Check": h.Network.Check(ctx, n), "Wire": h.Network.Wire(ctx, n), "Stats": statsErr, "List": listErr,
+		"Check": h.Network.Check(ctx, n), "Wire": h.Network.Wire(ctx, n), "Stats": statsErr, "List": listErr, "Present": presentErr,
 		"Teardown": h.Network.Teardown(ctx, n.Request),
 	} {
 		if !errdefs.IsCanceled(err) {

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/vmlet/vmlet/pkg/revert"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+const quick = 700 * time.Millisecond
+
+// onADD is a plugin that does as the script says on ADD and well on all else.
+func onADD(script string) string { return `[ "$CNI_COMMAND" = ADD ] || exit 0` + "\n" + script }
+
+func TestSetupThatFailsLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		plugin string // comes between bridge and portmap
+		main   string // comes in bridge's place
+		says   string
+		class  error
+	}{
+		"a plugin fails":          {plugin: onADD(`echo '{"code":7,"msg":"bad mask"}'; exit 1`), says: "plugin fault: bad mask"},
+		"a plugin is not ready":   {plugin: onADD(`echo '{"code":11,"msg":"no leader"}'; exit 1`), says: "no leader", class: errdefs.ErrUnavailable},
+		"a plugin hangs":          {plugin: onADD(`sleep 600 & wait`), says: "plugin fault was killed: no answer within", class: context.DeadlineExceeded},
+		"a plugin talks rubbish":  {plugin: onADD(`echo hello`), says: `plugin fault answered what is not JSON: "hello"`},
+		"a plugin says nothing":   {plugin: onADD(``), says: "plugin fault answered what is not JSON: (nothing)"},
+		"a result of nothing":     {plugin: onADD(`echo '{}'`), says: "no address for interface eth0"},
+		"an address of garbage":   {plugin: onADD(`echo '{"cniVersion":"1.1.0","ips":[{"address":"10.1/99"}]}'`), says: "10.1/99"},
+		"an unknown version":      {plugin: onADD(`echo '{"cniVersion":"7.0.0"}'`), says: "7.0.0"},
+		"an interface of nowhere": {main: onADD(`echo '{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"'$CNI_NETNS'"}],"ips":[{"interface":0,"address":"10.1.0.5/24"}]}'`), says: "no interface eth0 in the netns"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, func(c *Config) { c.AddTimeout = quick })
+			if c.main != "" {
+				h.plugin(t, "main", c.main)
+				h.configure(t, "main", "")
+			} else {
+				h.plugin(t, "fault", c.plugin)
+				h.configure(t, "bridge", `{"type":"fault"},`)
+			}
+			req := request()
+			_, err := h.net.Setup(t.Context(), req)
+			if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), req.SandboxID) {
+				t.Errorf("error = %v, want one with %q and the ID", err, c.says)
+			}
+			if c.class != nil && !errors.Is(err, c.class) {
+				t.Errorf("error = %v, want class %v", err, c.class)
+			}
+			if errors.Is(err, revert.ErrIncomplete) {
+				t.Errorf("the undo failed: %v", err)
+			}
+			if held := h.held(t); len(held) > 0 {
+				t.Errorf("left behind: %v", held)
+			}
+		})
+	}
+}
+
+func TestSetupThatIsGivenUpLeavesNothing(t *testing.T) {
+	h := newHost(t)
+	started := filepath.Join(t.TempDir(), "started")
+	h.plugin(t, "fault", onADD(`touch `+started+`; sleep 600 & wait`))
+	h.configure(t, "bridge", `{"type":"fault"},`)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		eventually(t, "the plugin starts", func() string {
+			if _, err := os.Stat(started); err != nil {
+				return "not started"
+			}
+			return ""
+		})
+		cancel()
+	}()
+	if _, err := h.net.Setup(ctx, request()); !errdefs.IsCanceled(err) || errors.Is(err, revert.ErrIncomplete) {
+		t.Errorf("error = %v, want Canceled", err)
+	}
+	if held := h.held(t); len(held) > 0 {
+		t.Errorf("left behind: %v", held)
+	}
+}
+
+func TestWhatADELCannotUndoStaysForTeardown(t *testing.T) {
+	h := newHost(t)
+	mended := filepath.Join(t.TempDir(), "mended")
+	h.plugin(t, "fault", `[ "$CNI_COMMAND" = DEL ] && [ -e `+mended+` ] && exit 0; echo '{"code":100,"msg":"down"}'; exit 1`)
+	h.configure(t, "bridge", `{"type":"fault"},`)
+	req := request()
+	_, err := h.net.Setup(t.Context(), req)
+	if !errors.Is(err, revert.ErrIncomplete) {
+		t.Fatalf("error = %v, want ErrIncomplete", err)
+	}
+	for range 2 {
+		if list, err := h.net.List(t.Context()); err != nil || len(list) != 1 || list[0].SandboxID != req.SandboxID {
+			t.Fatalf("list %v, %v", list, err)
+		}
+		if len(h.leased(t)) != 2 {
+			t.Errorf("leases %v, want both: DEL has not got as far", h.leased(t))
+		}
+		if err := h.net.Teardown(t.Context(), req); err == nil || !strings.Contains(err.Error(), "down") {
+			t.Fatalf("error = %v, want the plugin's", err)
+		}
+	}
+	if err := os.WriteFile(mended, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.mustTeardown(t, req)
+}
+
+func TestDELThatHangsIsAnErrorAndCanBeTriedAgain(t *testing.T) {
+	h := newHost(t, func(c *Config) { c.DelTimeout = quick })
+	hang := filepath.Join(t.TempDir(), "hang")
+	h.plugin(t, "main", `[ "$CNI_COMMAND" = DEL ] && [ -e `+hang+` ] && sleep 600; exec REAL/bridge`)
+	h.configure(t, "main", "")
+	n := h.mustSetup(t)
+	if err := os.WriteFile(hang, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.net.Teardown(t.Context(), n.Request); !errdefs.IsDeadlineExceeded(err) {
+		t.Errorf("error = %v, want DeadlineExceeded", err)
+	}
+	if err := h.net.Check(t.Context(), n); err != nil {
+		t.Errorf("the network is not whole any more: %v", err)
+	}
+	if err := os.Remove(hang); err != nil {
+		t.Fatal(err)
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+func TestDELHearsWhatTheADDHeard(t *testing.T) {
+	h := newHost(t)
+	log := filepath.Join(t.TempDir(), "log")
+	h.plugin(t, "main", `cat > `+log+`.$CNI_COMMAND; echo "$CNI_ARGS" > `+log+`.args.$CNI_COMMAND; exec REAL/bridge < `+log+`.$CNI_COMMAND`)
+	h.configure(t, "main", "")
+	req := request()
+	req.PortMappings = []vm.PortMapping{{Protocol: "tcp", ContainerPort: 80, HostPort: 18081}}
+	if _, err := h.net.Setup(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	// Since then the configuration has become another, and the caller remembers little.
+	if err := os.WriteFile(filepath.Join(h.conf.ConfDir, "05-other.conflist"), []byte(`{"cniVersion":"1.1.0","name":"other","plugins":[{"type":"absent"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.open(t)
+	h.mustTeardown(t, vm.NetworkRequest{SandboxID: req.SandboxID})
+
+	var add, del map[string]any
+	for command, into := range map[string]*map[string]any{"ADD": &add, "DEL": &del} {
+		data, err := os.ReadFile(log + "." + command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if del["prevResult"] == nil {
+		t.Error("DEL did not get the ADD's result")
+	}
+	delete(del, "prevResult")
+	if diff := cmp.Diff(add, del); diff != "" {
+		t.Errorf("configuration (-ADD +DEL):\n%s", diff)
+	}
+	addArgs, _ := os.ReadFile(log + ".args.ADD")
+	delArgs, _ := os.ReadFile(log + ".args.DEL")
+	if len(addArgs) == 0 || string(addArgs) != string(delArgs) || !strings.Contains(string(addArgs), "K8S_POD_NAME=web") {
+		t.Errorf("arguments of ADD %q, of DEL %q", addArgs, delArgs)
+	}
+}
+
+func TestMissingPluginIsSaidAndBlocksNothingButItsDEL(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	away := filepath.Join(h.bin, "bridge")
+	if err := os.Remove(away); err != nil {
+		t.Fatal(err)
+	}
+	for call, err := range map[string]error{
+		"ready":    h.net.Ready(t.Context()),
+		"teardown": h.net.Teardown(t.Context(), n.Request),
+	} {
+		if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), `plugin "bridge" not found in `+h.bin) {
+			t.Errorf("%s: error = %v", call, err)
+		}
+	}
+	if _, err := h.net.Setup(t.Context(), request()); !errdefs.IsUnavailable(err) {
+		t.Errorf("setup: error = %v", err)
+	}
+	h.mustTeardown(t, request())
+	if err := os.Symlink(filepath.Join(h.real, "bridge"), away); err != nil {
+		t.Fatal(err)
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+func TestTeardownWithoutConfigurationStillFreesTheLease(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	if err := os.RemoveAll(h.conf.ConfDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.net.Ready(t.Context()); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "no CNI configuration in "+h.conf.ConfDir) {
+		t.Errorf("ready: error = %v", err)
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+func TestTeardownAfterARebootFreesTheLease(t *testing.T) {
+	h := newHost(t)
+	req := request()
+	req.PortMappings = []vm.PortMapping{{Protocol: "tcp", ContainerPort: 80, HostPort: 18082}}
+	if _, err := h.net.Setup(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	h.reboot(t)
+	list, err := h.net.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]vm.NetworkRequest{req}, list); diff != "" {
+		t.Errorf("list (-want +got):\n%s", diff)
+	}
+	h.mustTeardown(t, list[0])
+}
+
+func TestTeardownOfANetNSThatIsNotMounted(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	if err := unix.Unmount(n.NetNS, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.net.Check(t.Context(), n); !errdefs.IsNotFound(err) {
+		t.Errorf("check: error = %v, want NotFound", err)
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+func TestTeardownWithoutItsAttachment(t *testing.T) {
+	for name, configured := range map[string]bool{"the present configuration is used": true, "none is left to use": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			n := h.mustSetup(t)
+			if err := os.RemoveAll(h.conf.Paths.CNICache()); err != nil {
+				t.Fatal(err)
+			}
+			if list, err := h.net.List(t.Context()); err != nil || len(list) != 1 || list[0].SandboxID != n.Request.SandboxID {
+				t.Errorf("list %v, %v", list, err)
+			}
+			if !configured {
+				if err := os.RemoveAll(h.conf.ConfDir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.mustTeardown(t, n.Request)
+			if leased := h.leased(t); configured != (len(leased) == 0) {
+				t.Errorf("leases %v", leased)
+			}
+			if err := os.RemoveAll(h.leases); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestCheckTellsWhatIsBroken(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	h.inside(t, n, func() error {
+		dev, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrDel(dev, &netlink.Addr{IPNet: ipNet(n.NICs[0].IPs[0].Prefix)})
+	})
+	if err := h.net.Check(t.Context(), n); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("error = %v, want FailedPrecondition", err)
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+func TestWireWithoutItsTap(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	if err := h.net.Wire(t.Context(), n); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), n.NICs[0].Tap) {
+		t.Errorf("no tap: error = %v, want FailedPrecondition", err)
+	}
+	foreign := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.NICs[0].Tap}}
+	if err := netlink.LinkAdd(foreign); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.net.Wire(t.Context(), n); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("not a tap: error = %v, want FailedPrecondition", err)
+	}
+	if err := netlink.LinkDel(foreign); err != nil {
+		t.Errorf("the foreign interface was moved: %v", err)
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+func TestReadyHearsOfSTATUS(t *testing.T) {
+	h := newHost(t)
+	h.plugin(t, "main", `[ "$CNI_COMMAND" = STATUS ] && { echo '{"code":50,"msg":"no uplink"}'; exit 1; }; exec REAL/bridge`)
+	h.configure(t, "main", "")
+	if err := h.net.Ready(t.Context()); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "STATUS: plugin main: no uplink") {
+		t.Errorf("error = %v", err)
+	}
+	h.configure(t, "bridge", "")
+	if err := h.net.Ready(t.Context()); err != nil {
+		t.Errorf("after the configuration changed: %v", err)
+	}
+}
+
+func TestNetNSIsSeenAndGoneInOtherMountNamespaces(t *testing.T) {
+	h := newHost(t)
+	// A process in a mount namespace of its own, as libvirt and containers make them.
+	other := exec.Command("unshare", "--mount", "--propagation", "slave", "cat")
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	mounts := func() string {
+		data, err := os.ReadFile(filepath.Join("/proc", itoa(other.Process.Pid), "mounts"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	eventually(t, "the other namespace", func() string {
+		mine, _ := os.Readlink("/proc/self/ns/mnt")
+		its, _ := os.Readlink(filepath.Join("/proc", itoa(other.Process.Pid), "ns/mnt"))
+		if mine == its {
+			return "not there"
+		}
+		return ""
+	})
+	n := h.mustSetup(t)
+	if !strings.Contains(mounts(), n.NetNS) {
+		t.Errorf("%s is not mounted in the other namespace", n.NetNS)
+	}
+	h.mustTeardown(t, n.Request)
+	if strings.Contains(mounts(), n.NetNS) {
+		t.Errorf("%s stays mounted in the other namespace", n.NetNS)
+	}
+	in.Close()
+	if err := other.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestManyRoundsLeakNoDescriptors(t *testing.T) {
+	h := newHost(t)
+	round := func() {
+		n, _ := h.mustStart(t)
+		if _, err := h.net.Stats(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.net.Check(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		h.stopQEMU(t, n)
+		h.mustTeardown(t, n.Request)
+	}
+	round()
+	before := descriptors(t)
+	for range 10 {
+		round()
+	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors, before %d", after, before)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}

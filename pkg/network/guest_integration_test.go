@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package network
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/vmlet/vmlet/pkg/network/internal/frame"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// tap is a tap with this process in the place of QEMU.
+type tap struct{ *os.File }
+
+// openTap makes a tap in the host's namespace.
+func openTap(t *testing.T, name string) *tap {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		t.Fatalf("make tap %s: %v", name, err)
+	}
+	return &tap{os.NewFile(uintptr(fd), name)}
+}
+
+// startQEMU makes the taps of a sandbox anew.
+func (h *host) startQEMU(t *testing.T, n vm.Network) {
+	t.Helper()
+	h.stopQEMU(t, n)
+	for _, nic := range n.NICs {
+		h.taps[n.Request.SandboxID] = append(h.taps[n.Request.SandboxID], openTap(t, nic.Tap))
+	}
+}
+
+func (h *host) stopQEMU(t *testing.T, n vm.Network) {
+	t.Helper()
+	for _, tap := range h.taps[n.Request.SandboxID] {
+		if err := tap.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(h.taps, n.Request.SandboxID)
+}
+
+// mustStart sets a sandbox up and wires a guest to it.
+func (h *host) mustStart(t *testing.T) (vm.Network, *tap) {
+	t.Helper()
+	n := h.mustSetup(t)
+	h.startQEMU(t, n)
+	if err := h.net.Wire(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	return n, h.taps[n.Request.SandboxID][0]
+}
+
+func (tp *tap) send(t *testing.T, f []byte) {
+	t.Helper()
+	if _, err := tp.Write(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expect reads until a frame holds what is looked for.
+func (tp *tap) expect(t *testing.T, what []byte) []byte {
+	t.Helper()
+	return mustRead(t, tp.File, what)
+}
+
+func mustRead(t *testing.T, from *os.File, what []byte) []byte {
+	t.Helper()
+	if err := from.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 65536)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			t.Fatalf("%s: wait for a frame with %x: %v", from.Name(), what, err)
+		}
+		if bytes.Contains(buf[:n], what) {
+			return slices.Clone(buf[:n])
+		}
+	}
+}
+
+// guestOf is the guest of a sandbox, as the frames name it.
+func (h *host) guestOf(t *testing.T, n vm.Network) frame.Guest {
+	t.Helper()
+	nic := n.NICs[0]
+	mac, err := net.ParseMAC(nic.MAC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frame.Guest{
+		MAC: mac, IP4: nic.IPs[0].Prefix.Addr(), IP6: nic.IPs[1].Prefix.Addr(), LinkLocal: linkLocal(mac),
+		Gateway: netip.MustParseAddr(h.gateway4), Gateway6: netip.MustParseAddr(h.gateway6),
+	}
+}
+
+// listen opens a raw socket on an interface of the host: it reads what comes in and goes
+// out there, before any filter, and writes frames.
+func listen(t *testing.T, index int) *os.File {
+	t.Helper()
+	all := int(uint16(unix.ETH_P_ALL)>>8 | uint16(unix.ETH_P_ALL)<<8)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: index}); err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "raw socket")
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// hostSide is the index of the host's end of the sandbox's interface.
+func (h *host) hostSide(t *testing.T, n vm.Network) int {
+	t.Helper()
+	var index int
+	h.inside(t, n, func() error {
+		dev, err := netlink.LinkByName("eth0")
+		if err == nil {
+			index = dev.Attrs().ParentIndex
+		}
+		return err
+	})
+	return index
+}
+
+func (h *host) bridgeDevice(t *testing.T) netlink.Link {
+	t.Helper()
+	dev, err := netlink.LinkByName(h.bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev
+}
+
+// counters are the packets that the sandbox's eth0 has received and sent.
+func (h *host) counters(t *testing.T, n vm.Network) (received, sent uint64) {
+	t.Helper()
+	h.inside(t, n, func() error {
+		dev, err := netlink.LinkByName("eth0")
+		if err == nil {
+			received, sent = dev.Attrs().Statistics.RxPackets, dev.Attrs().Statistics.TxPackets
+		}
+		return err
+	})
+	return received, sent
+}
+
+// kernelGuest gives a tap a guest with a real stack: a network namespace whose interface has
+// the NIC's MAC and addresses, and frames carried between the two.
+func (h *host) kernelGuest(t *testing.T, n vm.Network, wired *tap) ns.NetNS {
+	t.Helper()
+	guest, err := ns.TempNetNS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nic := openTap(t, "guest0")
+	dev, err := netlink.LinkByName("guest0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetNsFd(dev, int(guest.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	if err := guest.Do(func(ns.NetNS) error { return configureGuest(n.NICs[0]) }); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{}, 2)
+	for _, way := range [][2]*tap{{nic, wired}, {wired, nic}} {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			carry(way[0], way[1])
+		}()
+	}
+	t.Cleanup(func() {
+		nic.Close()
+		wired.Close()
+		<-done
+		<-done
+		guest.Close()
+	})
+	return guest
+}
+
+// carry copies frames until an end is closed. A frame that the other end cannot take at
+// the moment is lost, as on a wire.
+func carry(from, to *tap) {
+	buf := make([]byte, 65536)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(buf[:n]); errors.Is(err, os.ErrClosed) {
+			return
+		}
+	}
+}
+
+func configureGuest(nic vm.NIC) error {
+	dev, err := netlink.LinkByName("guest0")
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(nic.MAC)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(netlink.LinkSetHardwareAddr(dev, mac), netlink.LinkSetMTU(dev, nic.MTU), netlink.LinkSetUp(dev))
+	for _, ip := range nic.IPs {
+		address := &netlink.Addr{IPNet: ipNet(ip.Prefix), Flags: unix.IFA_F_NODAD}
+		err = errors.Join(err, netlink.AddrAdd(dev, address))
+	}
+	for _, r := range nic.Routes {
+		route := &netlink.Route{LinkIndex: dev.Attrs().Index, Dst: ipNet(r.To), Gw: r.Via.AsSlice()}
+		if !r.Via.IsValid() {
+			route.Scope = netlink.SCOPE_LINK
+		}
+		err = errors.Join(err, netlink.RouteAdd(route))
+	}
+	return err
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// listenIn opens a TCP listener in a namespace.
+func listenIn(t *testing.T, space ns.NetNS, address string) net.Listener {
+	t.Helper()
+	var l net.Listener
+	err := space.Do(func(ns.NetNS) (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// dialIn opens a TCP connection from a namespace. The address is numeric: a name would be
+// looked up on another thread.
+func dialIn(t *testing.T, space ns.NetNS, address string) net.Conn {
+	t.Helper()
+	var conn net.Conn
+	err := space.Do(func(ns.NetNS) (err error) {
+		conn, err = net.DialTimeout("tcp", address, 10*time.Second)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
