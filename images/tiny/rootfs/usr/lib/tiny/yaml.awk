@@ -72,7 +72,7 @@ function take_key(text,    key) {
 function scalar(n, p, text) {
 	if (text ~ /^[|>][-+0-9]*[ \t]*(#|$)/) { store(p, literal(n, text)); return }
 	if (text ~ /^[[{]/) {
-		while (!balanced(text) && at < NR) text = text " " line[++at]
+		while (!balanced(text) && at < NR) text = text "\n" line[++at]
 	}
 	flow = text; pos = 1
 	flow_value(p, 0)
@@ -107,13 +107,22 @@ function balanced(text,    i, c, open, quote) {
 			if (c == "\\" && quote == "\"") i++
 			else if (c == quote) quote = ""
 		} else if (c == "\"" || c == "'") quote = c
+		else if (c == "#" && substr(text, i - 1, 1) ~ /[ \t]/) i += index(substr(text, i) "\n", "\n") - 1
 		else if (c ~ /[[{]/) open++
 		else if (c ~ /[]}]/) open--
 	}
 	return open <= 0
 }
 
-function blanks() { while (substr(flow, pos, 1) ~ /[ \t]/) pos++ }
+# blanks skips what stands between two things, comments too.
+function blanks(    c) {
+	while (1) {
+		c = substr(flow, pos, 1)
+		if (c == "#") pos += index(substr(flow, pos) "\n", "\n") - 1
+		else if (c == " " || c == "\t" || c == "\n") pos++
+		else return
+	}
+}
 
 # flow_value stores the value at `pos` of `flow`. Inside brackets a plain scalar ends at one of ,]} too.
 function flow_value(p, inside,    c, i, key) {
@@ -153,8 +162,8 @@ function flow_value(p, inside,    c, i, key) {
 function plain(stop,    rest, end) {
 	rest = substr(flow, pos)
 	end = length(rest)
-	if (stop == "," && match(rest, /[],}]/)) end = RSTART - 1
-	if (stop == ":" && match(rest, /[:,}]/)) end = RSTART - 1
+	if (stop == "," && match(rest, /[],}\n]/)) end = RSTART - 1
+	if (stop == ":" && match(rest, /[:,}\n]/)) end = RSTART - 1
 	if (match(rest, /[ \t]#/) && RSTART - 1 < end) end = RSTART - 1
 	# Something has to be taken, or a malformed document is never done.
 	pos += end ? end : 1
