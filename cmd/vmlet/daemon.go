@@ -76,7 +76,7 @@ func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *
 		Observe: observer(registry, "vmlet_operation_duration_seconds", "Operations on sandboxes, containers and images, by outcome."),
 	})
 	registry.MustRegister(states{d.svc.Sandboxes, d.svc.Containers})
-	d.doctor = &doctor.Doctor{Config: c, Libvirt: a.hypervisor, Network: a.network, Root: "/"}
+	d.doctor = &doctor.Doctor{Config: c, Libvirt: hypervisor{a.hypervisor}, Network: a.network, Root: "/"}
 	d.server, err = d.newServer(ctx, registry)
 	return d, err
 }
@@ -95,7 +95,7 @@ func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (
 		Describe: cri.LogFields,
 	}, func(r grpc.ServiceRegistrar) {
 		handlers.Register(r)
-		vmapi.Register(r, vmapi.Deps{Images: d.svc, Doctor: d.doctor, Hypervisor: d.adapters.hypervisor, Accel: d.svc.Accel})
+		vmapi.Register(r, vmapi.Deps{Images: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
 	})
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -43,19 +44,19 @@ nothing and needs no running vmlet. Exits with 1 if anything fails; warnings do 
 }
 
 // examine makes the adapters that the doctor asks, for this one time.
-func examine(ctx context.Context, c config.Config) ([]vm.Check, error) {
-	hypervisor, err := libvirt.New(ctx, libvirt.Config{URI: c.Libvirt.URI, Owner: "doctor", LogDir: c.Libvirt.LogDir})
+func examine(ctx context.Context, c config.Config) (_ []vm.Check, err error) {
+	h, err := libvirt.New(ctx, libvirt.Config{URI: c.Libvirt.URI, Owner: "doctor", LogDir: c.Libvirt.LogDir})
 	if err != nil {
 		return nil, err
 	}
-	defer hypervisor.Close()
+	defer func() { err = errors.Join(err, h.Close()) }()
 	net, err := network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c)})
 	if err != nil {
 		return nil, err
 	}
 	defer net.Close()
-	awaitLibvirt(ctx, hypervisor)
-	d := &doctor.Doctor{Config: c, Libvirt: hypervisor, Network: net, Root: "/"}
+	awaitLibvirt(ctx, h)
+	d := &doctor.Doctor{Config: c, Libvirt: hypervisor{h}, Network: net, Root: "/"}
 	return d.Run(ctx), nil
 }
 

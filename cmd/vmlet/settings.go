@@ -55,7 +55,7 @@ func (d *daemon) reload(ctx context.Context, load func() (config.Config, error))
 		logger.Error("configuration not reloaded; the old one stays", zap.Error(err))
 		return
 	}
-	if err := d.adapters.images.SetSources(aliasesOf(next), next.Images.InsecureRegistries); err != nil {
+	if err := d.adapters.images.SetAliases(aliasesOf(next)); err != nil {
 		logger.Error("configuration not reloaded; the old one stays", zap.Error(err))
 		return
 	}
@@ -65,7 +65,7 @@ func (d *daemon) reload(ctx context.Context, load func() (config.Config, error))
 	d.svc.SetDefaults(defaultsOf(next))
 	fixed := unreloadable(d.cfg, next)
 	d.cfg.Defaults, d.cfg.Log.Level = next.Defaults, next.Log.Level
-	d.cfg.Images.Aliases, d.cfg.Images.InsecureRegistries = next.Images.Aliases, next.Images.InsecureRegistries
+	d.cfg.Images.Aliases = next.Images.Aliases
 	if len(fixed) > 0 {
 		logger.Warn("configuration reloaded, but these keys need a restart of vmlet", zap.Strings("keys", fixed))
 		return
@@ -76,7 +76,7 @@ func (d *daemon) reload(ctx context.Context, load func() (config.Config, error))
 // unreloadable names the top-level keys that differ and that a reload does not take over.
 func unreloadable(now, next config.Config) []string {
 	next.Defaults, next.Log.Level = now.Defaults, now.Log.Level
-	next.Images.Aliases, next.Images.InsecureRegistries = now.Images.Aliases, now.Images.InsecureRegistries
+	next.Images.Aliases = now.Images.Aliases
 	var keys []string
 	a, b := reflect.ValueOf(now), reflect.ValueOf(next)
 	for i := range a.NumField() {

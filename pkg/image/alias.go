@@ -31,6 +31,17 @@ type Alias struct {
 // aliases are tried in order; the first that matches counts, and once.
 type aliases []Alias
 
+// SetAliases replaces the aliases for names that are looked up from now on.
+// InvalidArgument, and the old ones stay, if one of them is malformed.
+func (s *Store) SetAliases(list []Alias) error {
+	as, err := newAliases(list)
+	if err != nil {
+		return err
+	}
+	s.aliases.Store(&as)
+	return nil
+}
+
 func newAliases(list []Alias) (aliases, error) {
 	var as aliases
 	for i, a := range list {

@@ -51,7 +51,7 @@ func (s *Store) newPull(ref string, auth vm.RegistryAuth) (*pull, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := s.aliases.source(asked)
+	from, err := s.aliases.Load().source(asked)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	}
 	defer unlock()
 	c := s.catalog.Load()
-	rec, err := c.find(ref, s.aliases)
+	rec, err := c.find(ref, *s.aliases.Load())
 	if errdefs.IsNotFound(err) {
 		return nil
 	}

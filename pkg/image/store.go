@@ -38,7 +38,7 @@ type Config struct {
 type Store struct {
 	cfg       Config
 	layout    layout
-	aliases   aliases
+	aliases   atomic.Pointer[aliases]
 	transport http.RoundTripper
 	closeIdle func()
 	retry     retryPolicy
@@ -67,9 +67,10 @@ func Open(ctx context.Context, cfg Config) (s *Store, found []string, err error)
 		return nil, nil, err
 	}
 	s = &Store{
-		cfg: cfg, layout: layout(cfg.Dir), aliases: as,
+		cfg: cfg, layout: layout(cfg.Dir),
 		retry: defaultRetry, arch: runtime.GOARCH, now: time.Now,
 	}
+	s.aliases.Store(&as)
 	if err := s.makeFolders(); err != nil {
 		return nil, nil, fmt.Errorf("image store %s: %w", cfg.Dir, err)
 	}
@@ -113,7 +114,7 @@ func (s *Store) Close() {
 // never touches the disk. NotFound if the store does not have it, InvalidArgument if ref is
 // neither or means several images.
 func (s *Store) Resolve(_ context.Context, ref string) (vm.Image, error) {
-	rec, err := s.catalog.Load().find(ref, s.aliases)
+	rec, err := s.catalog.Load().find(ref, *s.aliases.Load())
 	if err != nil {
 		return vm.Image{}, err
 	}

@@ -63,7 +63,7 @@ func TestVersionAnswersWithoutLibvirt(t *testing.T) {
 		},
 	} {
 		t.Run(title, func(t *testing.T) {
-			client := vmletv1.NewNodeServiceClient(connect(t, vmapi.Deps{Hypervisor: tc.versions, Accel: tc.accel}))
+			client := vmletv1.NewNodeServiceClient(connect(t, vmapi.Deps{Hypervisor: tc.versions, Accel: func() vm.Accel { return tc.accel }}))
 			got, err := client.Version(t.Context(), &vmletv1.VersionRequest{})
 			if err != nil {
 				t.Fatal(err)

@@ -38,8 +38,8 @@ type Deps struct {
 	Images     Images
 	Doctor     Doctor
 	Hypervisor Hypervisor
-	// Accel is how guests' CPUs are run; it was chosen at start-up.
-	Accel vm.Accel
+	// Accel is how guests' CPUs are run, "" while that is not known yet.
+	Accel func() vm.Accel
 }
 
 // Register puts the services of vmlet.v1 on a gRPC server.
@@ -68,5 +68,5 @@ type nodeServer struct {
 
 	doctor     Doctor
 	hypervisor Hypervisor
-	accel      vm.Accel
+	accel      func() vm.Accel
 }

@@ -18,7 +18,7 @@ func (s *nodeServer) Version(ctx context.Context, _ *vmletv1.VersionRequest) (*v
 	resp := &vmletv1.VersionResponse{
 		Version:     version.Version,
 		Commit:      version.Commit,
-		Accelerator: accelerators[s.accel],
+		Accelerator: accelerators[s.accel()],
 	}
 	ctx, cancel := context.WithTimeout(ctx, versionsTimeout)
 	defer cancel()

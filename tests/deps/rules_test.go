@@ -12,7 +12,7 @@ type rule struct {
 
 // leaves know nothing but the standard library and, some of them, each other: everybody may import them.
 var leaves = []string{
-	"pkg/config", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
+	"pkg/config", "pkg/crilog", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
 	"pkg/version",
 }
 
@@ -33,6 +33,7 @@ const (
 var rules = append([]rule{
 	{"pkg/vm", nil, "the words that all packages share: it depends on none of them"},
 	{"pkg/config", []string{"pkg/vm", "pkg/paths", "pkg/nearest"}, leafReason},
+	{"pkg/crilog", nil, leafReason},
 	{"pkg/failpoint", nil, leafReason},
 	{"pkg/keylock", nil, leafReason},
 	{"pkg/log", nil, leafReason},
@@ -61,7 +62,7 @@ var rules = append([]rule{
 		"sockets and interceptors: handlers are registered on it, it knows none of them"},
 	{"proto/...", nil, "generated from .proto files: it depends on nothing of ours"},
 
-	{"cmd/vmletctl/...", []string{"pkg/version", "pkg/paths", "proto/..."},
+	{"cmd/vmletctl/...", []string{"pkg/crilog", "pkg/version", "pkg/paths", "proto/...", "cmd/vmletctl/..."},
 		"the CLI speaks gRPC only, so that it shows what every other client sees"},
 	{"cmd/vmlet/...", []string{"pkg/...", "proto/..."}, "the daemon's main builds the graph: it alone sees everything"},
 	{"build/...", nil, "programs that build and check vmlet work without it"},

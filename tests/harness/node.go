@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -45,7 +46,11 @@ type nodeConfig struct {
 	extra string
 	env   []string
 	cni   string
+	tmpfs string
 }
+
+// WithSmallRoot puts the daemon's root folder on a tmpfs of this size, such as "64M".
+func WithSmallRoot(size string) NodeOption { return func(c *nodeConfig) { c.tmpfs = size } }
 
 // WithConfig adds lines of YAML to the daemon's configuration.
 func WithConfig(yaml string) NodeOption { return func(c *nodeConfig) { c.extra += yaml + "\n" } }
@@ -84,11 +89,31 @@ func NewNode(t *testing.T, opts ...NodeOption) *Node {
 			t.Fatal(err)
 		}
 	}
+	if cfg.tmpfs != "" {
+		n.mountRoot(cfg.tmpfs)
+	}
 	n.WriteCNI(cfg.cni)
 	n.writeConfig(cfg.extra)
 	n.dial()
 	t.Cleanup(n.end)
 	return n
+}
+
+// mountRoot mounts a tmpfs that outlasts the daemon: cleanups run last first.
+func (n *Node) mountRoot(size string) {
+	n.t.Helper()
+	root := n.node().Root
+	if err := os.MkdirAll(root, 0o711); err != nil { //nolint:gosec // QEMU's user passes through
+		n.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=0711,size="+size); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		if err := unix.Unmount(root, 0); err != nil {
+			n.t.Errorf("unmount %s: %v", root, err)
+		}
+	})
 }
 
 // StartNode prepares and starts a node, with the tiny image pulled.

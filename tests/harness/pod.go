@@ -242,6 +242,16 @@ func (r *Running) Status() *runtimeapi.ContainerStatus {
 	return r.node.StatusOf(r.ContainerID)
 }
 
+// VerboseStatus is what the present container's status says when asked to be verbose.
+func (r *Running) VerboseStatus() map[string]string {
+	r.node.t.Helper()
+	res, err := r.node.ContainerStatus(r.node.t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: r.ContainerID, Verbose: true})
+	if err != nil {
+		r.node.t.Fatal(err)
+	}
+	return res.GetInfo()
+}
+
 // StatusOf is the status of any container.
 func (n *Node) StatusOf(containerID string) *runtimeapi.ContainerStatus {
 	n.t.Helper()
