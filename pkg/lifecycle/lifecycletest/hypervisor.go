@@ -27,8 +27,10 @@ type Hypervisor struct {
 	foreign map[string]bool
 	down    error
 	nextPID int
-	now     func() time.Time
-	events  chan vm.Event
+	// ended is closed and replaced whenever a domain ends.
+	ended  chan struct{}
+	now    func() time.Time
+	events chan vm.Event
 
 	ignorePowerButton bool
 }
@@ -56,6 +58,7 @@ func NewHypervisor() *Hypervisor {
 		domains: map[string]*fakeDomain{},
 		foreign: map[string]bool{},
 		nextPID: firstPID,
+		ended:   make(chan struct{}),
 		now:     time.Now,
 		events:  make(chan vm.Event, eventCapacity),
 	}
@@ -88,9 +91,12 @@ func (h *Hypervisor) Start(ctx context.Context, id string) error {
 		if d.state.Active() {
 			return refused(id, "it is active")
 		}
-		d.state, d.reason, d.pid = vm.DomainPaused, "user", h.nextPID
+		d.state, d.reason, d.pid, d.last = vm.DomainPaused, "user", h.nextPID, nil
 		h.nextPID++
+		// As of libvirt 9.0; a domain with qemu-guest-agent's port gives an
+		// AgentDisconnected before, which is left out.
 		h.emit(id, vm.EventStarted, "booted")
+		h.emit(id, vm.EventSuspended, "paused")
 		return nil
 	})
 }
@@ -145,6 +151,8 @@ func (h *Hypervisor) Destroy(ctx context.Context, id string) error {
 		if !ok || !d.state.Active() {
 			return nil
 		}
+		// libvirt ends QEMU by SIGTERM, and QEMU says so.
+		h.emit(id, vm.EventHostShutdown, "host")
 		h.stop(id, d, "destroyed", "destroyed")
 		return nil
 	})
@@ -217,6 +225,27 @@ func (h *Hypervisor) LastShutdown(ctx context.Context, id string) (vm.LastShutdo
 		return nil
 	})
 	return out, err
+}
+
+// AwaitExit implements lifecycle.Hypervisor.
+func (h *Hypervisor) AwaitExit(ctx context.Context, id string) error {
+	if err := h.enter(ctx, "AwaitExit", id); err != nil {
+		return err
+	}
+	for {
+		h.mu.Lock()
+		d, ok := h.domains[id]
+		active, ended := ok && d.state.Active(), h.ended
+		h.mu.Unlock()
+		if !active {
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Events implements lifecycle.Hypervisor.

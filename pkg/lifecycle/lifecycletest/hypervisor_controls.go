@@ -43,7 +43,10 @@ func (h *Hypervisor) Terminate(id string) {
 
 // Reboot resets the guest from inside.
 func (h *Hypervisor) Reboot(id string) {
-	h.withActive(id, func(*fakeDomain) { h.emit(id, vm.EventRebooted, "") })
+	h.withActive(id, func(*fakeDomain) {
+		h.emit(id, vm.EventRebooted, "")
+		h.emit(id, vm.EventRebooted, "")
+	})
 }
 
 // IOError pauses the guest as a failed disk does.
@@ -99,6 +102,7 @@ func (h *Hypervisor) Vanish(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.domains, id)
+	h.wakeAwaitExit()
 }
 
 // RebootHost stops all domains without events or log lines, as a power loss does.
@@ -110,6 +114,7 @@ func (h *Hypervisor) RebootHost() {
 			d.state, d.reason, d.pid, d.agent = vm.DomainShutoff, "unknown", 0, false
 		}
 	}
+	h.wakeAwaitExit()
 }
 
 // AddForeign puts a domain there that has the sandbox's name but not our mark.
@@ -163,7 +168,13 @@ func (h *Hypervisor) powerOff(id string, d *fakeDomain) {
 func (h *Hypervisor) stop(id string, d *fakeDomain, event, reason string) {
 	d.state, d.reason, d.pid, d.agent, d.stats = vm.DomainShutoff, reason, 0, false, vm.DomainStats{}
 	d.last = &vm.LastShutdown{Reason: reason, At: h.now()}
+	h.wakeAwaitExit()
 	h.emit(id, vm.EventStopped, event)
+}
+
+func (h *Hypervisor) wakeAwaitExit() {
+	close(h.ended)
+	h.ended = make(chan struct{})
 }
 
 func (h *Hypervisor) emit(id string, kind vm.EventKind, detail string) {

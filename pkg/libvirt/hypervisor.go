@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// readyTimeout is how long libvirt may take to answer that it is there.
+const readyTimeout = time.Second
+
+// closeTimeout is how long Close waits for libvirtd to acknowledge.
+const closeTimeout = 3 * time.Second
+
+// Hypervisor runs our domains. It implements lifecycle.Hypervisor, where each method is
+// described. Safe for concurrent use.
+type Hypervisor struct {
+	cfg         Config
+	host        hostFiles
+	releaseLoop func() error
+	background  sync.WaitGroup
+	stop        context.CancelFunc
+
+	events *events
+	// domains is the connection that domains are made and ended on; eventConn is for
+	// events and what is needed to judge them; agentConn for calls into guests.
+	domains, eventConn, agentConn *conn
+}
+
+// New connects to libvirt. It returns when each connection was tried once, or ctx has
+// ended: a libvirt that is down is no error, Ready tells of it and the connections come
+// up when it does. ctx does not bound the Hypervisor, Close ends it.
+func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	releaseLoop, err := theLoop.acquire()
+	if err != nil {
+		return nil, err
+	}
+	lifetime, stop := context.WithCancel(context.Background())
+	h := &Hypervisor{cfg: cfg, host: thisHost, releaseLoop: releaseLoop, stop: stop}
+	h.events = newEvents(h)
+	ignore := func(context.Context, bool) {}
+	h.domains = newConn(cfg, ping, ignore)
+	h.agentConn = newConn(cfg, ping, ignore)
+	h.eventConn = newConn(cfg, h.events.subscribe, h.events.resumed)
+	h.events.run(lifetime, &h.background)
+	for _, c := range h.conns() {
+		select {
+		case <-c.tried:
+		case <-ctx.Done():
+		}
+	}
+	return h, nil
+}
+
+func (h *Hypervisor) conns() []*conn { return []*conn{h.domains, h.eventConn, h.agentConn} }
+
+// Close closes the connections. Domains are left as they are. It is an error if libvirtd
+// does not let go of a connection in time; what is left then ends with the process.
+func (h *Hypervisor) Close() error {
+	closed := make(chan error, 1)
+	go func() {
+		for _, c := range h.conns() {
+			c.close()
+		}
+		h.stop()
+		h.background.Wait()
+		closed <- h.releaseLoop()
+	}()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("close the connections to libvirt at %s: %w", h.cfg.URI, errdefs.ErrUnavailable)
+	}
+}
+
+// Ready implements lifecycle.Hypervisor. It asks libvirtd for its version, on the
+// connection where no call takes long: that it is connected does not mean that it answers.
+func (h *Hypervisor) Ready(ctx context.Context) error {
+	if err := h.domains.status(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	err := run(ctx, h.eventConn, "ask whether libvirt is ready", "", ping)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("libvirt at %s does not answer: %w", h.cfg.URI, errdefs.ErrUnavailable)
+	}
+	return err
+}
+
+// Events implements lifecycle.Hypervisor.
+func (h *Hypervisor) Events() <-chan vm.Event { return h.events.out }
+
+// ping makes libvirtd answer.
+func ping(s *session) error {
+	if _, err := s.GetLibVersion(); err != nil {
+		return fmt.Errorf("ask for libvirt's version: %w", err)
+	}
+	return nil
+}

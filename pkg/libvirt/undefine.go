@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package libvirt
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	virt "libvirt.org/go/libvirt"
+)
+
+// undefineAll drops what libvirt keeps for a domain beside its definition; without these
+// flags it refuses to undefine a domain that has such things.
+const undefineAll = virt.DOMAIN_UNDEFINE_NVRAM | virt.DOMAIN_UNDEFINE_MANAGED_SAVE |
+	virt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | virt.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+
+// Undefine implements lifecycle.Hypervisor. The log is removed last and also for an
+// absent domain: a crash between the two leaves the log alone.
+func (h *Hypervisor) Undefine(ctx context.Context, id string) error {
+	err := run(ctx, h.domains, "undefine domain", id, func(s *session) error {
+		dom, err := h.find(s, id)
+		if err != nil {
+			return err
+		}
+		defer free(dom)
+		// libvirt would let an active domain run on, as a transient one.
+		if err := refuseActive(dom); err != nil {
+			return err
+		}
+		return dom.UndefineFlags(undefineAll)
+	})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	if err := removeLog(h.cfg.LogDir, id); err != nil {
+		return fmt.Errorf("undefine domain of sandbox %s: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycletest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// HypervisorOwner is the owner of the machines that RunHypervisor makes. The hypervisor
+// under test must take them for its own.
+const HypervisorOwner = "contract-test"
+
+// hypervisorPatience is how long QEMU may take for anything on a busy machine.
+const hypervisorPatience = time.Minute
+
+// RunHypervisor checks what lifecycle.Hypervisor promises, on machines without a disk that
+// never get beyond their firmware. It leaves nothing behind.
+func RunHypervisor(t *testing.T, newHypervisor func(t *testing.T) lifecycle.Hypervisor) {
+	for _, tc := range []struct {
+		name string
+		run  func(*hypervisorTrial)
+	}{
+		{"a life from definition to removal", aLife},
+		{"an absent domain", anAbsentDomain},
+		{"an inactive domain", anInactiveDomain},
+		{"an active domain", anActiveDomain},
+		{"a machine that runs again", aSecondBoot},
+		{"events come in libvirt's order", eventsInOrder},
+		{"of two starts at once one succeeds", twoStarts},
+		{"waiting for the end", awaitExit},
+		{"an ended context", anEndedContext},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), hypervisorPatience)
+			defer cancel()
+			h := newHypervisor(t)
+			trial := &hypervisorTrial{T: t, h: h, ctx: ctx, id: randomID()}
+			defer trial.cleanUp()
+			tc.run(trial)
+		})
+	}
+}
+
+// hypervisorTrial is one case of the suite with the sandbox it plays with.
+type hypervisorTrial struct {
+	*testing.T
+	h   lifecycle.Hypervisor
+	ctx context.Context
+	id  string
+}
+
+func (t *hypervisorTrial) machine() vm.Machine {
+	return vm.Machine{
+		SandboxID: t.id, UUID: vm.UUIDFromID(t.id), Name: vm.DomainName(t.id), Owner: HypervisorOwner,
+		Title: "contract test", Accel: vm.AccelTCG, MachineType: "q35",
+		CPU: vm.MachineCPU{Count: 1}, Memory: 64 * vm.MiB,
+		ConsoleSpool: filepath.Join(t.TempDir(), "console.spool"),
+	}
+}
+
+func (t *hypervisorTrial) cleanUp() {
+	t.must(t.h.Destroy(t.ctx, t.id))
+	t.must(t.h.Undefine(t.ctx, t.id))
+}
+
+func (t *hypervisorTrial) must(err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (t *hypervisorTrial) refused(operation string, err, class error) {
+	t.Helper()
+	if !errors.Is(err, class) {
+		t.Errorf("%s: %v, want %v", operation, err, class)
+	}
+}
+
+func (t *hypervisorTrial) state(want vm.DomainState) {
+	t.Helper()
+	d, err := t.h.Domain(t.ctx, t.id)
+	if err != nil || d.State != want || d.SandboxID != t.id {
+		t.Fatalf("Domain: %+v, %v; want it %s", d, err, want)
+	}
+	all, err := t.h.Domains(t.ctx)
+	t.must(err)
+	listed := slices.IndexFunc(all, func(d vm.Domain) bool { return d.SandboxID == t.id })
+	switch {
+	case want == vm.DomainAbsent && listed >= 0:
+		t.Fatalf("Domains lists an absent domain: %+v", all[listed])
+	case want != vm.DomainAbsent && (listed < 0 || all[listed] != d):
+		t.Fatalf("Domains does not list %+v: %+v", d, all)
+	}
+	if want != vm.DomainAbsent && (d.Owner != HypervisorOwner || d.Name != vm.DomainName(t.id)) {
+		t.Fatalf("Domain: %+v, want its owner and its name", d)
+	}
+}
+
+func (t *hypervisorTrial) begin() {
+	t.Helper()
+	t.must(t.h.Define(t.ctx, t.machine()))
+	t.must(t.h.Start(t.ctx, t.id))
+}
+
+// until returns the events of the sandbox up to one of this kind.
+func (t *hypervisorTrial) until(kind vm.EventKind) []vm.Event {
+	t.Helper()
+	var seen []vm.Event
+	for {
+		select {
+		case ev := <-t.h.Events():
+			if ev.SandboxID != t.id {
+				continue
+			}
+			seen = append(seen, ev)
+			if ev.Kind == kind {
+				return seen
+			}
+		case <-t.ctx.Done():
+			t.Fatalf("no event %s comes after %+v", kind, seen)
+		}
+	}
+}
+
+func randomID() string {
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw) // never fails
+	return hex.EncodeToString(raw)
+}
+
+func aLife(t *hypervisorTrial) {
+	t.must(t.h.Ready(t.ctx))
+	t.state(vm.DomainAbsent)
+	for range 2 {
+		t.must(t.h.Define(t.ctx, t.machine()))
+		t.state(vm.DomainShutoff)
+	}
+	t.must(t.h.Start(t.ctx, t.id))
+	t.state(vm.DomainPaused)
+	for range 2 {
+		t.must(t.h.Resume(t.ctx, t.id))
+		t.state(vm.DomainRunning)
+	}
+	before := time.Now().Truncate(time.Millisecond)
+	for range 2 {
+		t.must(t.h.Destroy(t.ctx, t.id))
+		t.state(vm.DomainShutoff)
+	}
+	last, err := t.h.LastShutdown(t.ctx, t.id)
+	if err != nil || last.Reason != "destroyed" || last.At.Before(before) || last.At.After(time.Now()) {
+		t.Errorf("LastShutdown: %+v, %v; want that it was destroyed after %s", last, err, before)
+	}
+	for range 2 {
+		t.must(t.h.Undefine(t.ctx, t.id))
+		t.state(vm.DomainAbsent)
+	}
+	_, err = t.h.LastShutdown(t.ctx, t.id)
+	t.refused("LastShutdown of a domain that was removed", err, errdefs.ErrNotFound)
+}
+
+func anAbsentDomain(t *hypervisorTrial) {
+	t.must(t.h.Destroy(t.ctx, t.id))
+	t.must(t.h.Undefine(t.ctx, t.id))
+	t.must(t.h.AwaitExit(t.ctx, t.id))
+	t.refused("Start", t.h.Start(t.ctx, t.id), errdefs.ErrNotFound)
+	t.refused("Resume", t.h.Resume(t.ctx, t.id), errdefs.ErrNotFound)
+	t.refused("PowerButton", t.h.PowerButton(t.ctx, t.id), errdefs.ErrNotFound)
+	_, err := t.h.PID(t.ctx, t.id)
+	t.refused("PID", err, errdefs.ErrNotFound)
+	_, err = t.h.LastShutdown(t.ctx, t.id)
+	t.refused("LastShutdown", err, errdefs.ErrNotFound)
+}
+
+func anInactiveDomain(t *hypervisorTrial) {
+	t.must(t.h.Define(t.ctx, t.machine()))
+	t.refused("Resume", t.h.Resume(t.ctx, t.id), errdefs.ErrFailedPrecondition)
+	t.refused("PowerButton", t.h.PowerButton(t.ctx, t.id), errdefs.ErrFailedPrecondition)
+	_, err := t.h.PID(t.ctx, t.id)
+	t.refused("PID", err, errdefs.ErrFailedPrecondition)
+	_, err = t.h.LastShutdown(t.ctx, t.id)
+	t.refused("LastShutdown of a domain that never ran", err, errdefs.ErrNotFound)
+	stats, err := t.h.Stats(t.ctx)
+	t.must(err)
+	if slices.ContainsFunc(stats, func(s vm.DomainStats) bool { return s.SandboxID == t.id }) {
+		t.Errorf("Stats has an inactive domain: %+v", stats)
+	}
+}
+
+func anActiveDomain(t *hypervisorTrial) {
+	t.begin()
+	t.refused("Start", t.h.Start(t.ctx, t.id), errdefs.ErrFailedPrecondition)
+	t.refused("Define", t.h.Define(t.ctx, t.machine()), errdefs.ErrFailedPrecondition)
+	t.refused("Undefine", t.h.Undefine(t.ctx, t.id), errdefs.ErrFailedPrecondition)
+	t.state(vm.DomainPaused)
+	pid, err := t.h.PID(t.ctx, t.id)
+	if err != nil || pid <= 1 {
+		t.Errorf("PID: %d, %v", pid, err)
+	}
+	stats, err := t.h.Stats(t.ctx)
+	t.must(err)
+	if !slices.ContainsFunc(stats, func(s vm.DomainStats) bool { return s.SandboxID == t.id }) {
+		t.Errorf("Stats lacks an active domain: %+v", stats)
+	}
+	_, err = t.h.LastShutdown(t.ctx, t.id)
+	t.refused("LastShutdown of a first run that goes on", err, errdefs.ErrNotFound)
+	t.must(t.h.PowerButton(t.ctx, t.id))
+}
+
+func aSecondBoot(t *hypervisorTrial) {
+	t.begin()
+	first, err := t.h.PID(t.ctx, t.id)
+	t.must(err)
+	t.must(t.h.Destroy(t.ctx, t.id))
+	t.begin()
+	second, err := t.h.PID(t.ctx, t.id)
+	t.must(err)
+	if first == second {
+		t.Errorf("both boots have the process %d", first)
+	}
+	_, err = t.h.LastShutdown(t.ctx, t.id)
+	t.refused("LastShutdown while the last run goes on", err, errdefs.ErrNotFound)
+}
+
+func eventsInOrder(t *hypervisorTrial) {
+	before := time.Now()
+	t.begin()
+	t.must(t.h.Resume(t.ctx, t.id))
+	t.must(t.h.Destroy(t.ctx, t.id))
+	var kinds []vm.EventKind
+	var last vm.Event
+	for _, ev := range t.until(vm.EventStopped) {
+		if ev.At.Before(before) || ev.At.After(time.Now()) {
+			t.Errorf("event %+v is from another time", ev)
+		}
+		kinds, last = append(kinds, ev.Kind), ev
+	}
+	want := []vm.EventKind{vm.EventStarted, vm.EventSuspended, vm.EventResumed, vm.EventHostShutdown, vm.EventStopped}
+	if !slices.Equal(kinds, want) || last.Detail != "destroyed" {
+		t.Errorf("events %v, the last one %q; want %v, destroyed", kinds, last.Detail, want)
+	}
+}
+
+func twoStarts(t *hypervisorTrial) {
+	t.must(t.h.Define(t.ctx, t.machine()))
+	var errs [2]error
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = t.h.Start(t.ctx, t.id) })
+	}
+	wg.Wait()
+	if (errs[0] == nil) == (errs[1] == nil) {
+		t.Fatalf("two starts at once: %v, %v", errs[0], errs[1])
+	}
+	t.refused("the other Start", errors.Join(errs[:]...), errdefs.ErrFailedPrecondition)
+	t.state(vm.DomainPaused)
+}
+
+func awaitExit(t *hypervisorTrial) {
+	t.begin()
+	short, cancel := context.WithTimeout(t.ctx, 50*time.Millisecond)
+	defer cancel()
+	t.refused("AwaitExit of a domain that runs on", t.h.AwaitExit(short, t.id), context.DeadlineExceeded)
+	awaited := make(chan error)
+	go func() { awaited <- t.h.AwaitExit(t.ctx, t.id) }()
+	t.must(t.h.Destroy(t.ctx, t.id))
+	t.must(<-awaited)
+	t.must(t.h.AwaitExit(t.ctx, t.id))
+	t.until(vm.EventStopped)
+}
+
+func anEndedContext(t *hypervisorTrial) {
+	ended, cancel := context.WithCancel(t.ctx)
+	cancel()
+	t.refused("Define", t.h.Define(ended, t.machine()), context.Canceled)
+	_, err := t.h.Domain(ended, t.id)
+	t.refused("Domain", err, context.Canceled)
+	_, err = t.h.Domains(ended)
+	t.refused("Domains", err, context.Canceled)
+	t.refused("Destroy", t.h.Destroy(ended, t.id), context.Canceled)
+}
