@@ -224,6 +224,8 @@ down() {
     ip link del vmlet-demo0
   fi
   findmnt -rno TARGET | awk -v d="$run/" 'index($0, d) == 1' | sort -r | xargs -r umount
+  # Images are immutable files, so that nothing changes a base that disks stand on.
+  chattr -R -f -i "$lib" || true
   rm -rf "$run" "$lib"
 }
 

@@ -111,6 +111,11 @@ func (cs *Consoles) begin(c vm.Console) (*followed, error) {
 	}
 	f := &followed{console: con}
 	if !resumed && c.Log != "" {
+		// kubelet makes the folder, others who speak CRI may not. Only the first time: a
+		// folder that is removed later was removed by somebody.
+		if err := os.MkdirAll(filepath.Dir(c.Log), 0o755); err != nil { //nolint:gosec // as kubelet's: log collectors read it
+			return nil, errors.Join(fmt.Errorf("make the log's folder: %w", err), con.close(), removeFile(c.Checkpoint))
+		}
 		if err := con.openLog(); err != nil {
 			return nil, errors.Join(err, con.close(), removeFile(c.Checkpoint))
 		}

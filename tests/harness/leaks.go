@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -58,7 +59,7 @@ func (n *Node) leftRecords() (left []string, err error) {
 	if _, err := os.Stat(n.node().DB()); err != nil {
 		return nil, nil //nolint:nilerr // a node that never started has no records
 	}
-	st, err := store.Open(n.t.Context(), n.node(), store.Options{})
+	st, err := store.Open(context.Background(), n.node(), store.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // insideVar marks the process that runs in the network namespace of the tests.
@@ -97,7 +99,30 @@ func setUp() (err error) {
 func tearDown() error {
 	the.registry.Close()
 	_, err := libvirtd("stop")
-	return errors.Join(err, os.RemoveAll(the.run), os.RemoveAll(the.lib))
+	return errors.Join(err, unshareFolders(), makeMutable(), os.RemoveAll(the.run), os.RemoveAll(the.lib))
+}
+
+// unshareFolders unmounts the nodes' folders of network namespaces, which a node shares
+// with itself for as long as the host is up.
+func unshareFolders() error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(the.run))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := len(mounts) - 1; i >= 0; i-- {
+		errs = append(errs, unix.Unmount(mounts[i].Mountpoint, 0))
+	}
+	return errors.Join(errs...)
+}
+
+// makeMutable takes the immutable flag off images, so that they can be removed.
+func makeMutable() error {
+	out, err := exec.Command("chattr", "-R", "-f", "-i", the.lib).CombinedOutput() //nolint:gosec,noctx // our own folder
+	if err != nil && len(out) > 0 {
+		return fmt.Errorf("chattr: %w: %s", err, out)
+	}
+	return nil
 }
 
 // findRepo finds the top of the checkout: tests run in their package's folder.

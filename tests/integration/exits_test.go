@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/tests/harness"
+)
+
+// TestHowVMsEnd ends guests in every way there is, with vmlet listening.
+func TestHowVMsEnd(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end    func(*testing.T, *harness.Running)
+		code   int32
+		reason string
+	}{
+		"poweroff in the guest": {func(_ *testing.T, p *harness.Running) { p.ExecDetached("poweroff") }, 0, "Completed"},
+		"panic of the guest":    {func(_ *testing.T, p *harness.Running) { p.ExecDetached("echo c > /proc/sysrq-trigger") }, 1, "GuestPanicked"},
+		"kill -9 of QEMU":       {func(t *testing.T, p *harness.Running) { signalQEMU(t, p, syscall.SIGKILL) }, 137, "Killed"},
+		"SIGTERM to QEMU":       {func(t *testing.T, p *harness.Running) { signalQEMU(t, p, syscall.SIGTERM) }, 143, "Killed"},
+		"virsh destroy":         {func(t *testing.T, p *harness.Running) { harness.Virsh(t, "destroy", p.DomainName()) }, 137, "Killed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := harness.StartNode(t)
+			pod := node.Run(harness.Pod{Name: "end"})
+			pod.WaitReady()
+			begin := time.Now()
+			tc.end(t, pod)
+			st := pod.WaitExited()
+			if st.GetExitCode() != tc.code || st.GetReason() != tc.reason {
+				t.Errorf("exit %d %s (%s), want %d %s", st.GetExitCode(), st.GetReason(), st.GetMessage(), tc.code, tc.reason)
+			}
+			if at := time.Unix(0, st.GetFinishedAt()); at.Before(begin) || at.After(time.Now()) {
+				t.Errorf("finished at %v, not since %v", at, begin)
+			}
+		})
+	}
+}
+
+// TestRebootInTheGuestIsNoExit: the container runs on, the boot ID changes.
+func TestRebootInTheGuestIsNoExit(t *testing.T) {
+	node := harness.StartNode(t)
+	pod := node.Run(harness.Pod{Name: "reboot"})
+	pod.WaitReady()
+	pod.ExecDetached("reboot")
+	boots := pod.WaitBoots(2)
+	if boots[0] == boots[1] {
+		t.Errorf("boot ID %s did not change", boots[0])
+	}
+	if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("container is %s", st.GetState())
+	}
+	if got := pod.BootID(); got != boots[1] {
+		t.Errorf("the page says %s, the console %s", got, boots[1])
+	}
+	stop(t, node, pod.ContainerID, 30)
+	if st := pod.Status(); st.GetExitCode() != 0 {
+		t.Errorf("after a reboot, the stop ended with %d %s", st.GetExitCode(), st.GetReason())
+	}
+}
+
+// TestEndsWhileVmletIsAway: how and when is found out afterwards.
+func TestEndsWhileVmletIsAway(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end    func(*testing.T, *harness.Running)
+		code   int32
+		reason string
+	}{
+		"poweroff":        {func(_ *testing.T, _ *harness.Running) {}, 0, "Completed"}, // begun below, before vmlet dies
+		"kill -9 of QEMU": {func(t *testing.T, p *harness.Running) { signalQEMU(t, p, syscall.SIGKILL) }, 137, "Unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := harness.StartNode(t)
+			pod := node.Run(harness.Pod{Name: "away"})
+			pod.WaitReady()
+			if name == "poweroff" {
+				pod.ExecDetached("sleep 1; poweroff")
+			}
+			node.Kill9()
+			tc.end(t, pod)
+			node.Eventually(time.Minute, func() error {
+				if s := harness.Virsh(t, "domstate", pod.DomainName()); s != "shut off" && s != "crashed" {
+					return fmt.Errorf("domain is %s", s)
+				}
+				return nil
+			})
+			ended := time.Now()
+			node.Start()
+			st := pod.WaitExited()
+			if st.GetExitCode() != tc.code || st.GetReason() != tc.reason {
+				t.Errorf("exit %d %s (%s), want %d %s", st.GetExitCode(), st.GetReason(), st.GetMessage(), tc.code, tc.reason)
+			}
+			if at := time.Unix(0, st.GetFinishedAt()); at.After(ended) || ended.Sub(at) > 30*time.Second {
+				t.Errorf("finished at %v, ended before %v", at, ended)
+			}
+		})
+	}
+}
+
+// TestOutOfMemory lets the pod's cgroup kill QEMU.
+func TestOutOfMemory(t *testing.T) {
+	parent := podCgroup(t)
+	node := harness.StartNode(t)
+	limit := func(controller, file, value string) {
+		if err := os.WriteFile(filepath.Join("/sys/fs/cgroup", controller, parent, file), []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := node.Run(harness.Pod{
+		Name:    "hungry",
+		Sandbox: func(c *runtimeapi.PodSandboxConfig) { c.Linux.CgroupParent = parent },
+	})
+	pod.WaitReady()
+	if !strings.Contains(qemuCgroup(t, pod, "memory"), parent) {
+		t.Fatalf("QEMU is in %s, not below %s", qemuCgroup(t, pod, "memory"), parent)
+	}
+	// Below what QEMU has by now, and with nothing to reclaim: the next page is one too many.
+	limit("memory", "memory.limit_in_bytes", strconv.Itoa(usage(t, parent)+8<<20))
+	go func() {
+		// The guest touches memory it had not before.
+		_, _ = node.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: pod.ContainerID, Timeout: 60, //nolint:errcheck // it dies with the guest
+			Cmd: []string{"sh", "-c", "mkdir -p /m && mount -t tmpfs -o size=90% none /m && dd if=/dev/zero of=/m/fill bs=1M count=100"}})
+	}()
+	st := pod.WaitExited()
+	if st.GetExitCode() != 137 || st.GetReason() != "OOMKilled" {
+		t.Errorf("exit %d %s (%s)", st.GetExitCode(), st.GetReason(), st.GetMessage())
+	}
+}
+
+func usage(t *testing.T, parent string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("/sys/fs/cgroup/memory", parent, "memory.usage_in_bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// podCgroup makes a pod's cgroup as kubelet does, in every hierarchy, until the test ends.
+// Call it before the node is started: clean-ups run last first.
+func podCgroup(t *testing.T) string {
+	t.Helper()
+	parent := "/vmlet-test-" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(t.Name(), "/", "-")
+	for _, controller := range []string{"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "devices", "freezer"} {
+		dir := filepath.Join("/sys/fs/cgroup", controller)
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		group := filepath.Join(dir, parent)
+		if err := os.Mkdir(group, 0o755); err != nil && !os.IsExist(err) { //nolint:gosec // as kubelet's
+			t.Fatal(err)
+		}
+		if controller == "cpuset" {
+			for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+				b, err := os.ReadFile(filepath.Join(dir, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(group, file), b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(group); err != nil && !os.IsNotExist(err) {
+				t.Errorf("the pod's cgroup cannot be removed: %v", err)
+			}
+		})
+	}
+	return parent
+}
+
+// qemuPID finds the pod's QEMU by the UUID on its command line.
+func qemuPID(t *testing.T, p *harness.Running) int {
+	t.Helper()
+	id := p.SandboxID
+	uuid := strings.Join([]string{id[:8], id[8:12], id[12:16], id[16:20], id[20:]}, "-")
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && strings.Contains(string(cmdline), "-uuid\x00"+uuid) {
+			pid, err := strconv.Atoi(e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	t.Fatalf("no QEMU has the UUID %s", uuid)
+	return 0
+}
+
+func signalQEMU(t *testing.T, p *harness.Running, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(qemuPID(t, p), sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// qemuCgroup is the group that QEMU is in, of one controller.
+func qemuCgroup(t *testing.T, p *harness.Running, controller string) string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", qemuPID(t, p)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 && strings.Contains(","+f[1]+",", ","+controller+",") {
+			return f[2]
+		}
+	}
+	t.Fatalf("QEMU is in no %s group: %s", controller, b)
+	return ""
+}
