@@ -16,7 +16,10 @@ import (
 	oci "github.com/google/go-containerregistry/pkg/v1"
 )
 
-var errStalled = fmt.Errorf("it sent nothing for too long: %w", errdefs.ErrUnavailable)
+var (
+	errStalled = fmt.Errorf("it sent nothing for too long: %w", errdefs.ErrUnavailable)
+	errCut     = fmt.Errorf("its answer ended early: %w", errdefs.ErrUnavailable)
+)
 
 // progressMark is how many bytes must have come since the last failure for it to be
 // forgotten.
@@ -89,26 +92,20 @@ func (b *blobReader) readOnce(p []byte) (n int, err error) {
 	if b.offset == b.size {
 		return n, nil
 	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
+	return n, orCut(err)
 }
 
 // again decides, after a failure, whether there will be another attempt, and waits for
 // it: nil means that there will.
 func (b *blobReader) again(err error) error {
-	b.disconnect(nil)
-	if b.ctx.Err() != nil {
-		return context.Cause(b.ctx)
-	}
-	if class := requestError(b.ctx, b.session.repo.RegistryStr(), err); !errdefs.IsUnavailable(class) {
-		return class
+	b.disconnect()
+	if !errdefs.IsUnavailable(err) {
+		return err
 	}
 	b.failed++
 	b.mark = b.offset + progressMark
 	if b.failed >= b.session.retry.attempts {
-		return fmt.Errorf("layer %s: broke off at %d of %d bytes, %d times in a row: %w", b.digest, b.offset, b.size, b.failed, requestError(b.ctx, b.session.repo.RegistryStr(), err))
+		return fmt.Errorf("broke off at %d of %d bytes, %d times in a row: %w", b.offset, b.size, b.failed, err)
 	}
 	return b.session.retry.wait(b.ctx, b.failed)
 }
@@ -128,7 +125,7 @@ func (b *blobReader) open() error {
 	if err != nil {
 		return err
 	}
-	b.body = &causedBody{resp.Body, ctx}
+	b.body = &answer{resp.Body, ctx, b.session.repo.RegistryStr()}
 	return b.position(resp)
 }
 
@@ -144,7 +141,7 @@ func (b *blobReader) position(resp *http.Response) error {
 		}
 	}
 	if resp.ContentLength >= 0 && have+resp.ContentLength != b.size {
-		return fmt.Errorf("layer %s: the registry has %d bytes, its manifest says %d: %w", b.digest, have+resp.ContentLength, b.size, errdefs.ErrDataLoss)
+		return fmt.Errorf("the registry has %d bytes, its manifest says %d: %w", have+resp.ContentLength, b.size, errdefs.ErrDataLoss)
 	}
 	for have < b.offset {
 		b.silent.Reset(b.session.retry.stall)
@@ -152,7 +149,7 @@ func (b *blobReader) position(resp *http.Response) error {
 		b.silent.Stop()
 		have += n
 		if err != nil {
-			return err
+			return orCut(err)
 		}
 	}
 	return nil
@@ -165,12 +162,12 @@ func (b *blobReader) verdict() error {
 	return io.EOF
 }
 
-func (b *blobReader) disconnect(cause error) {
+func (b *blobReader) disconnect() {
 	if b.giveUp == nil {
 		return
 	}
 	b.silent.Stop()
-	b.giveUp(cause)
+	b.giveUp(nil)
 	if b.body != nil {
 		_ = b.body.Close() //nolint:errcheck // what is not read to its end has nothing more to say
 		b.body = nil
@@ -179,19 +176,29 @@ func (b *blobReader) disconnect(cause error) {
 }
 
 // Close ends the connection.
-func (b *blobReader) Close() { b.disconnect(nil) }
+func (b *blobReader) Close() { b.disconnect() }
 
-// causedBody tells why its request was ended, where net/http says "context canceled".
-type causedBody struct {
+// answer gives the errors of a body their class, and tells why its request was ended where
+// net/http says "context canceled".
+type answer struct {
 	io.ReadCloser
-	ctx context.Context //nolint:containedctx // of the request that the body answers
+	ctx      context.Context //nolint:containedctx // of the request that the body answers
+	registry string
 }
 
 // Read implements io.Reader.
-func (c *causedBody) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && c.ctx.Err() != nil {
-		err = context.Cause(c.ctx)
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = requestError(a.ctx, a.registry, err)
 	}
 	return n, err
+}
+
+// orCut is what a clean end means where more was to come.
+func orCut(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errCut
+	}
+	return err
 }

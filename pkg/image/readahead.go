@@ -2,10 +2,7 @@
 
 package image
 
-import (
-	"errors"
-	"io"
-)
+import "io"
 
 // A readAhead holds at most aheadChunks chunks of aheadChunk bytes.
 const (
@@ -109,7 +106,7 @@ func (r *readAhead) Read(p []byte) (int, error) {
 func (r *readAhead) WriteTo(w io.Writer) (written int64, err error) {
 	for {
 		if err := r.next(); err != nil {
-			if errors.Is(err, io.EOF) {
+			if err == io.EOF { //nolint:errorlint // an EOF that something is wrapped around is a failure
 				err = nil
 			}
 			return written, err

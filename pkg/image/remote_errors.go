@@ -54,7 +54,8 @@ func requestError(ctx context.Context, registry string, err error) error {
 	case errdefs.IsFailedPrecondition(inner), errdefs.IsUnavailable(inner):
 		return fmt.Errorf("registry %s: %w", registry, inner)
 	default:
-		return fmt.Errorf("registry %s: %w: %w", registry, inner, errdefs.ErrUnavailable)
+		// Its text only: nobody may take a connection's EOF for the end of a layer.
+		return fmt.Errorf("registry %s: %s: %w", registry, inner.Error(), errdefs.ErrUnavailable)
 	}
 }
 

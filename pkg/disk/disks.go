@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/keylock"
+	"github.com/vmlet/vmlet/pkg/paths"
+)
+
+// Modes of folders and files; the package comment says why.
+const (
+	rootMode    os.FileMode = 0o711
+	sandboxMode os.FileMode = 0o710
+	ownMode     os.FileMode = 0o600 // of what QEMU's user owns
+	seedMode    os.FileMode = 0o640
+)
+
+// Config is what the adapter needs to know about the node.
+type Config struct {
+	Paths paths.Node
+	// User and Group are whom QEMU runs as, by name or by number; "" is the daemon's own.
+	User  string
+	Group string
+}
+
+// Disks makes and removes the files of sandboxes. It is safe for concurrent use.
+type Disks struct {
+	dir   string
+	owner owner
+	// locks serialises what is done to one path.
+	locks keylock.Locks
+}
+
+// New makes the folder of the sandboxes. InvalidArgument: there is no such user or group.
+func New(cfg Config) (*Disks, error) {
+	who, err := lookup(cfg.User, cfg.Group)
+	if err != nil {
+		return nil, err
+	}
+	d := &Disks{dir: cfg.Paths.Sandboxes(), owner: who}
+	if err := os.MkdirAll(d.dir, rootMode); err != nil {
+		return nil, fmt.Errorf("folder of the sandboxes: %w", err)
+	}
+	if err := os.Chmod(d.dir, rootMode); err != nil { // past the umask
+		return nil, fmt.Errorf("folder of the sandboxes: %w", err)
+	}
+	return d, nil
+}
+
+// place is where a file of a sandbox is.
+type place struct {
+	id   string
+	file string
+}
+
+// part is the name of the file while it is being made.
+func (p place) part() string { return "." + p.file + ".part" }
+
+// locate takes a path apart. InvalidArgument: it is not that of a file of a sandbox.
+func (d *Disks) locate(path string) (place, error) {
+	rest, below := strings.CutPrefix(path, d.dir+"/")
+	id, file, two := strings.Cut(rest, "/")
+	if !below || !two || !isName(id) || !isName(file) {
+		return place{}, fmt.Errorf("%q is not a file of a sandbox in %s: %w", path, d.dir, errdefs.ErrInvalidArgument)
+	}
+	return place{id, file}, nil
+}
+
+// isName tells whether s names a sandbox or a file in its folder: one element of a path,
+// and none of our own parts.
+func isName(s string) bool {
+	control := func(r rune) bool { return r < ' ' || r == 0x7f }
+	return s != "" && s[0] != '.' && !strings.Contains(s, "/") && strings.IndexFunc(s, control) < 0
+}
+
+// folder opens the folder of a sandbox, which with make is made if it is not there.
+// Without it the error may be fs.ErrNotExist.
+func (d *Disks) folder(id string, create bool) (*os.Root, error) {
+	all, err := os.OpenRoot(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = all.Close() }() //nolint:errcheck // nothing was written through it
+	if create {
+		if err := d.makeFolder(all, id); err != nil {
+			return nil, storageError(err)
+		}
+	}
+	info, err := all.Lstat(id)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s in %s is not a folder: %w", id, d.dir, errdefs.ErrFailedPrecondition)
+	}
+	return all.OpenRoot(id)
+}
+
+// makeFolder makes a sandbox's folder, or finishes what a crash left.
+func (d *Disks) makeFolder(all *os.Root, id string) error {
+	if err := all.Mkdir(id, sandboxMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := all.Lstat(id)
+	if err != nil || !info.IsDir() {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Gid) == d.owner.gid && info.Mode().Perm() == sandboxMode {
+		return nil
+	}
+	if err := all.Lchown(id, os.Getuid(), d.owner.gid); err != nil {
+		return err
+	}
+	return all.Chmod(id, sandboxMode)
+}
+
+// storageError gives an error of the file system its class: ResourceExhausted if there is
+// no room.
+func storageError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("no room left for disks: %w: %w", err, errdefs.ErrResourceExhausted)
+	}
+	return err
+}
