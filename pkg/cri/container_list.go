@@ -22,17 +22,17 @@ func (s *Server) ListContainers(_ context.Context, req *runtimeapi.ListContainer
 	if err != nil {
 		return nil, err
 	}
-	items := make([]*runtimeapi.Container, 0, len(containers))
-	for _, c := range containers {
+	var items []byte
+	for i := len(containers) - 1; i >= 0; i-- {
+		c := &containers[i]
 		if state := filter.GetState(); state != nil && state.GetState() != containerState(c.Status.State) {
 			continue
 		}
 		if (sandboxID == "" || sandboxID == c.SandboxID) && hasLabels(c.Spec.Labels, filter.GetLabelSelector()) {
-			items = append(items, container(c))
+			items = appendMessage(items, itemsField, func(b []byte) []byte { return appendContainer(b, c) })
 		}
 	}
-	newestFirst(items)
-	return &runtimeapi.ListContainersResponse{Containers: items}, nil
+	return encoded(&runtimeapi.ListContainersResponse{}, items), nil
 }
 
 // sandboxOf makes the whole ID out of a filter's sandbox ID, which may be a unique

@@ -114,24 +114,8 @@ func logPathIn(dir, path string) (string, error) {
 	return filepath.Join(dir, clean), nil
 }
 
-// container converts a container for lists.
-func container(c vm.Container) *runtimeapi.Container {
-	return &runtimeapi.Container{
-		Id:           c.ID,
-		PodSandboxId: c.SandboxID,
-		Metadata:     containerMetadata(c),
-		Image:        imageSpec(c.Spec),
-		ImageRef:     c.Spec.ImageID,
-		ImageId:      c.Spec.ImageID,
-		State:        containerState(c.Status.State),
-		CreatedAt:    nanos(c.CreatedAt),
-		Labels:       c.Spec.Labels,
-		Annotations:  c.Spec.Annotations,
-	}
-}
-
-// containerStatus converts a container in full. imageRef is the digested reference of
-// its image.
+// containerStatus converts a container; imageRef is the digested reference of its image.
+// Lists have their own way: see appendContainer.
 func containerStatus(c vm.Container, imageRef string) *runtimeapi.ContainerStatus {
 	status := &runtimeapi.ContainerStatus{
 		Id:          c.ID,
@@ -161,14 +145,17 @@ func containerMetadata(c vm.Container) *runtimeapi.ContainerMetadata {
 	return &runtimeapi.ContainerMetadata{Name: c.Spec.Name, Attempt: c.Spec.Attempt}
 }
 
-// imageSpec names the image as people know it: kubelets ask for an image by its ID, and
-// show what is told back here as the container's image.
 func imageSpec(spec vm.ContainerSpec) *runtimeapi.ImageSpec {
-	name := spec.UserSpecifiedImage
-	if name == "" {
-		name = spec.ImageRef
+	return &runtimeapi.ImageSpec{Image: imageName(spec), UserSpecifiedImage: spec.UserSpecifiedImage}
+}
+
+// imageName is the image as people know it: kubelets ask for an image by its ID, and
+// show what is told back as the container's image.
+func imageName(spec vm.ContainerSpec) string {
+	if spec.UserSpecifiedImage != "" {
+		return spec.UserSpecifiedImage
 	}
-	return &runtimeapi.ImageSpec{Image: name, UserSpecifiedImage: spec.UserSpecifiedImage}
+	return spec.ImageRef
 }
 
 var containerStates = map[vm.ContainerState]runtimeapi.ContainerState{

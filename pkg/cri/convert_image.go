@@ -27,7 +27,7 @@ func image(img vm.Image) *runtimeapi.Image {
 // digestedRef is the "Digested reference to the image in use": the name by digest that
 // belongs to the name the image was asked for, else any, else the ID.
 func digestedRef(img vm.Image, spec vm.ContainerSpec) string {
-	asked := repository(imageSpec(spec).GetImage())
+	asked := repository(imageName(spec))
 	for _, ref := range img.Digests {
 		if repository(ref) == asked {
 			return ref

@@ -89,20 +89,7 @@ func sandboxResources(config *runtimeapi.PodSandboxConfig, spec *vm.SandboxSpec)
 	return err
 }
 
-// podSandbox converts a sandbox for lists.
-func podSandbox(sb vm.Sandbox) *runtimeapi.PodSandbox {
-	return &runtimeapi.PodSandbox{
-		Id:             sb.ID,
-		Metadata:       sandboxMetadata(sb),
-		State:          sandboxState(sb.Status.State),
-		CreatedAt:      nanos(sb.CreatedAt),
-		Labels:         sb.Spec.Labels,
-		Annotations:    sb.Spec.Annotations,
-		RuntimeHandler: sb.Spec.RuntimeHandler,
-	}
-}
-
-// podSandboxStatus converts a sandbox in full.
+// podSandboxStatus converts a sandbox. Lists have their own way: see appendSandbox.
 func podSandboxStatus(sb vm.Sandbox) *runtimeapi.PodSandboxStatus {
 	return &runtimeapi.PodSandboxStatus{
 		Id:        sb.ID,

@@ -3,18 +3,10 @@
 package cri
 
 import (
-	"cmp"
 	"errors"
-	"slices"
 
 	"github.com/containerd/errdefs"
 )
-
-// newestFirst orders a list, which comes oldest first, the way clients show it.
-func newestFirst[T interface{ GetCreatedAt() int64 }](items []T) {
-	slices.Reverse(items)
-	slices.SortStableFunc(items, func(a, b T) int { return cmp.Compare(b.GetCreatedAt(), a.GetCreatedAt()) })
-}
 
 // hasLabels tells whether labels fit a selector: all of its pairs are there.
 func hasLabels(labels, selector map[string]string) bool {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -100,4 +101,21 @@ func wantClass(t *testing.T, err, class error, field string) {
 	if strings.Contains(err.Error(), secret) {
 		t.Errorf("error %q tells a secret", err)
 	}
+}
+
+// received is what a client gets of a message.
+func received[M proto.Message](tb testing.TB, m M) M {
+	tb.Helper()
+	wire, err := proto.Marshal(m)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	got, ok := m.ProtoReflect().New().Interface().(M)
+	if !ok {
+		tb.Fatalf("%T makes %T", m, got)
+	}
+	if err := proto.Unmarshal(wire, got); err != nil {
+		tb.Fatal(err)
+	}
+	return got
 }

@@ -16,15 +16,15 @@ func (s *Server) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandbo
 	if err != nil {
 		return nil, err
 	}
-	items := make([]*runtimeapi.PodSandbox, 0, len(sandboxes))
-	for _, sb := range sandboxes {
+	var items []byte
+	for i := len(sandboxes) - 1; i >= 0; i-- {
+		sb := &sandboxes[i]
 		if state := filter.GetState(); state != nil && state.GetState() != sandboxState(sb.Status.State) {
 			continue
 		}
 		if hasLabels(sb.Spec.Labels, filter.GetLabelSelector()) {
-			items = append(items, podSandbox(sb))
+			items = appendMessage(items, itemsField, func(b []byte) []byte { return appendSandbox(b, sb) })
 		}
 	}
-	newestFirst(items)
-	return &runtimeapi.ListPodSandboxResponse{Items: items}, nil
+	return encoded(&runtimeapi.ListPodSandboxResponse{}, items), nil
 }

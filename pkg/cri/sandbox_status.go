@@ -4,6 +4,7 @@ package cri
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -37,11 +38,10 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *runtimeapi.PodSandbo
 // statusesOf are the statuses of a sandbox's containers, newest first.
 func (s *Server) statusesOf(ctx context.Context, sandboxID string) []*runtimeapi.ContainerStatus {
 	var out []*runtimeapi.ContainerStatus
-	for _, c := range s.svc.Containers() {
+	for _, c := range slices.Backward(s.svc.Containers()) {
 		if c.SandboxID == sandboxID {
 			out = append(out, containerStatus(c, s.imageRef(ctx, c)))
 		}
 	}
-	newestFirst(out)
 	return out
 }
