@@ -17,7 +17,7 @@ import (
 // position says how much of a spool is in which log file.
 type position struct {
 	Version int `json:"v"`
-	// Seq counts the positions of a checkpoint file: the higher one is the newer.
+	// Seq counts the positions of a checkpoint file from 1: the higher one is the newer.
 	Seq uint64 `json:"seq"`
 	// Spool is how many bytes of the spool are dealt with.
 	Spool int64 `json:"spool"`
@@ -50,12 +50,13 @@ type checkpoint struct {
 }
 
 // openCheckpoint opens the file and reads the newest position, or makes a new file
-// with the zero position; found tells which. It is FailedPrecondition when a newer
-// vmlet wrote the file, and DataLoss, with the file usable, when no slot is readable.
-func openCheckpoint(path string) (c *checkpoint, p position, found bool, err error) {
+// with a position whose Seq is 0. It is FailedPrecondition when a newer vmlet wrote the
+// file, and DataLoss, with the file usable, when no slot is readable.
+func openCheckpoint(path string) (c *checkpoint, p position, err error) {
+	p.Version = checkpointVersion
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, p, false, err
+		return nil, p, err
 	}
 	c = &checkpoint{f}
 	b := make([]byte, slots*slotSize)
@@ -63,26 +64,24 @@ func openCheckpoint(path string) (c *checkpoint, p position, found bool, err err
 	if n == 0 {
 		// Room for both slots, so that writing them later needs none.
 		if _, err := f.WriteAt(bytes.Repeat([]byte{' '}, slots*slotSize), 0); err != nil {
-			return nil, p, false, errors.Join(err, f.Close())
+			return nil, p, errors.Join(err, f.Close())
 		}
-		return c, position{Version: checkpointVersion}, false, nil
+		return c, p, nil
 	}
 	for i := range slots {
 		if q, ok := parseSlot(b[i*slotSize : (i+1)*slotSize]); ok && q.Seq >= p.Seq {
-			p, found = q, true
+			p = q
 		}
 	}
 	switch {
 	case p.Version > checkpointVersion:
 		err := fmt.Errorf("checkpoint %s has version %d, and this vmlet knows %d: %w",
 			path, p.Version, checkpointVersion, errdefs.ErrFailedPrecondition)
-		return nil, p, false, errors.Join(err, f.Close())
-	case !found && len(bytes.Trim(b[:n], " ")) > 0:
-		return c, position{Version: checkpointVersion}, true, fmt.Errorf("checkpoint %s is not readable: %w", path, errdefs.ErrDataLoss)
-	case !found:
-		return c, position{Version: checkpointVersion}, false, nil
+		return nil, p, errors.Join(err, f.Close())
+	case p.Seq == 0 && len(bytes.Trim(b[:n], " ")) > 0:
+		return c, p, fmt.Errorf("checkpoint %s is not readable: %w", path, errdefs.ErrDataLoss)
 	}
-	return c, p, true, nil
+	return c, p, nil
 }
 
 // save makes p the newest position. p.Seq has to count on from the last one.

@@ -18,19 +18,19 @@ import (
 
 func reopenCheckpoint(t *testing.T, path string) (position, bool) {
 	t.Helper()
-	c, p, found, err := openCheckpoint(path)
+	c, p, err := openCheckpoint(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := c.close(); err != nil {
 		t.Fatal(err)
 	}
-	return p, found
+	return p, p.Seq > 0
 }
 
 func savePosition(t *testing.T, path string, p position) {
 	t.Helper()
-	c, _, _, err := openCheckpoint(path)
+	c, _, err := openCheckpoint(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestATornSlotLeavesTheOneBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := int64(11)
-		if bytes.Equal(torn, newer) { // only blanks are missing
+		if n >= len(bytes.TrimRight(newer[:slotSize], " \n")) { // only blanks are missing
 			want = 22
 		}
 		if got, found := reopenCheckpoint(t, path); !found || got.Spool != want {
@@ -100,7 +100,7 @@ func TestACheckpointOfANewerVersionIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, []byte(slot+strings.Repeat(" ", 2*slotSize-len(slot))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := openCheckpoint(path); !errdefs.IsFailedPrecondition(err) {
+	if _, _, err := openCheckpoint(path); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("error = %v, want FailedPrecondition", err)
 	}
 }

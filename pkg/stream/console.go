@@ -55,20 +55,19 @@ type buffers struct {
 	entries []byte
 }
 
-// openConsole opens spool and checkpoint; resumed tells whether there was one. It is
-// NotFound without a spool. With an unreadable checkpoint it begins at the first byte
-// that is still there.
-func openConsole(c vm.Console, k kernel, l limits, now func() time.Time) (_ *console, resumed bool, err error) {
+// openConsole opens spool and checkpoint. It is NotFound without a spool. With an
+// unreadable checkpoint it begins at the first byte that is still there.
+func openConsole(c vm.Console, k kernel, l limits, now func() time.Time) (*console, error) {
 	spool, err := os.OpenFile(c.Spool, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", errdefs.ErrNotFound, err)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	cp, pos, resumed, err := openCheckpoint(c.Checkpoint)
+	cp, pos, err := openCheckpoint(c.Checkpoint)
 	if cp == nil {
-		return nil, false, errors.Join(err, spool.Close())
+		return nil, errors.Join(err, spool.Close())
 	}
 	opened := &console{Console: c, k: k, limits: l, now: now, spool: spool, checkpoint: cp}
 	if err != nil {
@@ -76,8 +75,11 @@ func openConsole(c vm.Console, k kernel, l limits, now func() time.Time) (_ *con
 		opened.trouble = fmt.Errorf("lines may be in the log twice: %w", err)
 	}
 	opened.pos, opened.saved = pos, pos
-	return opened, resumed, nil
+	return opened, nil
 }
+
+// fresh tells that copying has not begun yet.
+func (c *console) fresh() bool { return c.saved.Seq == 0 && c.trouble == nil }
 
 // firstData is where the first byte of a file is that was not punched out.
 func firstData(f *os.File) int64 {

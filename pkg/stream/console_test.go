@@ -25,9 +25,9 @@ func quietWorld(t *testing.T) *world {
 }
 
 // mustCopy copies, which must not fail.
-func (w *world) mustCopy(last bool) {
+func (w *world) mustCopy() {
 	w.t.Helper()
-	if err := w.copy(last); err != nil {
+	if err := w.copy(false); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -47,28 +47,28 @@ func (w *world) wantLines(want ...string) {
 func TestAPromptIsShownAfterASecond(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("booted\nlogin: "))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:booted")
 	w.now = w.now.Add(999 * time.Millisecond)
 	w.print([]byte("r"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:booted")
 	w.now = w.now.Add(time.Millisecond)
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:booted", "P:login: r")
 	w.print([]byte("oot\r\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:booted", "P:login: r", "F:oot")
 }
 
 func TestAClockThatIsSetBackDoesNotTurnTimesBack(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("one\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.die()
 	w.now = w.now.Add(-time.Hour)
 	w.print([]byte("two\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	b, err := os.ReadFile(w.logs[0])
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestASpoolTakesNoRoomForWhatIsLogged(t *testing.T) {
 	w := quietWorld(t)
 	for range 20 {
 		w.print([]byte(strings.Repeat("a line of output\n", 10000)))
-		w.mustCopy(false)
+		w.mustCopy()
 		if got := diskUse(t, w.path("spool")); got > 2*4096 {
 			t.Fatalf("the spool takes %d bytes on disk after all of it was logged", got)
 		}
@@ -106,12 +106,12 @@ func TestASpoolTakesNoRoomForWhatIsLogged(t *testing.T) {
 func TestWhatExceedsTheCapIsLostAndSaidSo(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("begun\nlogin: "))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.now = w.now.Add(time.Second)
-	w.mustCopy(false)
+	w.mustCopy()
 	w.con.limits.spoolCap = 1000
 	w.print([]byte(strings.Repeat("0123456789abcde\n", 1000)))
-	w.mustCopy(false)
+	w.mustCopy()
 	// Of 16000 bytes, the 500 that are kept begin in the middle of a line.
 	want := []string{"F:begun", "P:login: ", "F:", "F:[vmlet: 15504 bytes of console output were lost here]"}
 	for range 31 {
@@ -123,14 +123,14 @@ func TestWhatExceedsTheCapIsLostAndSaidSo(t *testing.T) {
 func TestWithoutALogTheSpoolKeepsToItsCap(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("first\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.con.limits.spoolCap = 64 << 10
 	printed := 0
 	for range 50 {
 		line := strings.Repeat("x", 9999) + "\n"
 		w.print([]byte(line))
 		printed += len(line)
-		w.countdown, w.deadly = 0, false // the disk of the log is full
+		w.full = true
 		if err := w.copy(false); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("error = %v, want a full disk", err)
 		}
@@ -138,8 +138,8 @@ func TestWithoutALogTheSpoolKeepsToItsCap(t *testing.T) {
 			t.Fatalf("the spool takes %d bytes, its cap is 64 KiB", got)
 		}
 	}
-	w.countdown = -1
-	w.mustCopy(false)
+	w.full = false
+	w.mustCopy()
 	b, err := os.ReadFile(w.logs[0])
 	if err != nil {
 		t.Fatal(err)
@@ -166,9 +166,9 @@ func TestALossIsReportedOnceOverCrashes(t *testing.T) {
 			if !mid {
 				w.print([]byte("\n"))
 			}
-			w.mustCopy(false)
+			w.mustCopy()
 			w.now = w.now.Add(time.Second)
-			w.mustCopy(false)
+			w.mustCopy()
 			w.print([]byte(strings.Repeat("0123456789abcde\n", 1000)))
 			w.countdown, w.deadly = kill, true
 			for range 3 {
@@ -196,27 +196,27 @@ func TestALossIsReportedOnceOverCrashes(t *testing.T) {
 func TestALogThatSomebodyElseEmptiesGoesOn(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("one\ntwo\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	if err := os.Truncate(w.logs[0], 0); err != nil {
 		t.Fatal(err)
 	}
 	w.print([]byte("three\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:three")
 	w.die()
 	w.print([]byte("four\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:three", "F:four")
 }
 
 func TestALogThatSomebodyElseWritesIntoIsLeftAlone(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("one\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.die()
 	w.write(w.logs[0], []byte("2026-01-02T03:04:05.000000060Z stdout F not ours\nhalf a line"))
 	w.print([]byte("two\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	b, err := os.ReadFile(w.logs[0])
 	if err != nil {
 		t.Fatal(err)
@@ -230,25 +230,25 @@ func TestALogThatSomebodyElseWritesIntoIsLeftAlone(t *testing.T) {
 func TestADeletedLogIsMadeAnewAfterARestart(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("one\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.die()
 	if err := os.Remove(w.logs[0]); err != nil {
 		t.Fatal(err)
 	}
 	w.print([]byte("two\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:two")
 }
 
 func TestAnUnreadableCheckpointIsTroubleAndNotTheEnd(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("one\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.die()
 	if err := os.WriteFile(w.path("checkpoint"), []byte(strings.Repeat("?", 2*slotSize)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	con, _, err := openConsole(w.console(), realKernel(), limits{spoolCap: 1 << 20, punchStep: 4096, partialAfter: time.Second}, time.Now)
+	con, err := openConsole(w.console(), realKernel(), limits{spoolCap: 1 << 20, punchStep: 4096, partialAfter: time.Second}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,14 +257,14 @@ func TestAnUnreadableCheckpointIsTroubleAndNotTheEnd(t *testing.T) {
 		t.Errorf("trouble = %v, want DataLoss", trouble)
 	}
 	w.print([]byte("two\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:one", "F:one", "F:two")
 }
 
 func TestASpoolThatWasCutIsTroubleAndNotTheEnd(t *testing.T) {
 	w := quietWorld(t)
 	w.print([]byte("one\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	if err := os.Truncate(w.path("spool"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +275,6 @@ func TestASpoolThatWasCutIsTroubleAndNotTheEnd(t *testing.T) {
 		t.Errorf("trouble = %v, want %v", trouble, errCut)
 	}
 	w.print([]byte("two\n"))
-	w.mustCopy(false)
+	w.mustCopy()
 	w.wantLines("F:one", "F:two")
 }

@@ -82,7 +82,8 @@ func NewConsoles(options ConsoleOptions) *Consoles {
 
 // Follow begins to copy a console, or goes on with it after a restart. Idempotent. It
 // is NotFound if there is no spool, and an error if copying begins with a log that
-// cannot be opened; once it has begun, trouble with the log is reported to OnError.
+// cannot be opened (its folder is made); once it has begun, trouble with the log is
+// reported to OnError.
 func (cs *Consoles) Follow(ctx context.Context, c vm.Console) error {
 	unlock, err := cs.locks.Lock(ctx, c.ContainerID)
 	if err != nil {
@@ -105,18 +106,19 @@ func (cs *Consoles) Follow(ctx context.Context, c vm.Console) error {
 
 // begin opens a console and has it watched.
 func (cs *Consoles) begin(c vm.Console) (*followed, error) {
-	con, resumed, err := openConsole(c, cs.kernel, cs.limits, cs.now)
+	con, err := openConsole(c, cs.kernel, cs.limits, cs.now)
 	if err != nil {
 		return nil, err
 	}
 	f := &followed{console: con}
-	if !resumed && c.Log != "" {
+	if con.fresh() && c.Log != "" {
 		// kubelet makes the folder, others who speak CRI may not. Only the first time: a
 		// folder that is removed later was removed by somebody.
-		if err := os.MkdirAll(filepath.Dir(c.Log), 0o755); err != nil { //nolint:gosec // as kubelet's: log collectors read it
-			return nil, errors.Join(fmt.Errorf("make the log's folder: %w", err), con.close(), removeFile(c.Checkpoint))
+		err := os.MkdirAll(filepath.Dir(c.Log), 0o755) //nolint:gosec // as kubelet's: log collectors read it
+		if err == nil {
+			err = con.openLog()
 		}
-		if err := con.openLog(); err != nil {
+		if err != nil {
 			return nil, errors.Join(err, con.close(), removeFile(c.Checkpoint))
 		}
 	}
@@ -172,7 +174,7 @@ func (cs *Consoles) finish(ctx context.Context, c vm.Console) error {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 			return removeFiles(c)
 		}
-		con, _, err := openConsole(c, cs.kernel, cs.limits, cs.now)
+		con, err := openConsole(c, cs.kernel, cs.limits, cs.now)
 		if err != nil {
 			return err
 		}

@@ -34,6 +34,7 @@ type world struct {
 	// countdown is how many more changes of files succeed before one does not.
 	countdown int
 	deadly    bool // it kills
+	full      bool // logs cannot be written at all
 }
 
 // killed is what the process dies of.
@@ -81,6 +82,9 @@ func (w *world) kernel() kernel {
 	k := realKernel()
 	return kernel{
 		writeAt: func(f *os.File, b []byte, at int64) (int, error) {
+			if w.full && len(b) != slotSize {
+				return 0, syscall.ENOSPC
+			}
 			if !w.fate() {
 				return k.writeAt(f, b, at)
 			}
@@ -128,7 +132,7 @@ func (w *world) do(part func() error) (err error) {
 		err = errKilled
 	}()
 	if w.con == nil {
-		con, _, err := openConsole(w.console(), w.kernel(), limits{spoolCap: 1 << 40, punchStep: 4096, partialAfter: time.Second},
+		con, err := openConsole(w.console(), w.kernel(), limits{spoolCap: 1 << 40, punchStep: 4096, partialAfter: time.Second},
 			func() time.Time { return w.now })
 		if err != nil {
 			w.t.Fatal(err)
@@ -228,10 +232,7 @@ func difference(got, want string) string {
 func (w *world) end() {
 	w.t.Helper()
 	w.countdown = w.random.IntN(4)
-	for {
-		if w.copy(true) == nil {
-			break
-		}
+	for w.copy(true) != nil {
 		w.countdown = -1
 	}
 	all := w.look()

@@ -18,7 +18,7 @@ func TestEntriesStandInTheFileAsKubeletReadsThem(t *testing.T) {
 		line  string
 	}{
 		{Entry{entryTime, "stdout", false, []byte("a line")}, "2026-01-02T03:04:05.000000060Z stdout F a line\n"},
-		{Entry{entryTime, "stderr", true, []byte(" P ")}, "2026-01-02T03:04:05.000000060Z stderr P  P \n"},
+		{Entry{entryTime, "stderr", true, []byte(" F ")}, "2026-01-02T03:04:05.000000060Z stderr P  F \n"},
 		{Entry{entryTime, "stdout", false, []byte{}}, "2026-01-02T03:04:05.000000060Z stdout F \n"},
 		{Entry{entryTime, "stdout", false, []byte("\xff\r\x00")}, "2026-01-02T03:04:05.000000060Z stdout F \xff\r\x00\n"},
 	} {

@@ -51,7 +51,8 @@ func encode(dst, raw []byte, at time.Time, limit int, r rules) batch {
 		}
 		b.mid = end == split
 		out[begin+tagAt] = tag(b.mid)
-		b.entries = append(out, '\n')
+		out = append(out, '\n')
+		b.entries = out
 		b.took += took
 	}
 	return b

@@ -4,6 +4,7 @@ package stream
 
 import (
 	"bufio"
+	"errors"
 	"io"
 )
 
@@ -45,22 +46,26 @@ func (s *replay) next() (byte, error) {
 func (s *replay) match(payload []byte, partial bool) (end int64, ok bool, err error) {
 	for _, want := range payload {
 		got, err := s.next()
-		if err == io.EOF || err == nil && got != want {
-			return 0, false, nil
-		}
 		if err != nil {
-			return 0, false, err
+			return 0, false, unlessEOF(err)
+		}
+		if got != want {
+			return 0, false, nil
 		}
 	}
 	if partial {
 		return s.at, true, nil
 	}
-	switch got, err := s.next(); {
-	case err == io.EOF:
-		return s.at, true, nil
-	case err != nil:
-		return 0, false, err
-	default:
-		return s.at, got == '\n', nil
+	got, err := s.next()
+	if err != nil {
+		return s.at, errors.Is(err, io.EOF), unlessEOF(err)
 	}
+	return s.at, got == '\n', nil
+}
+
+func unlessEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }

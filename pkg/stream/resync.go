@@ -5,6 +5,7 @@ package stream
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 )
 
@@ -25,28 +26,25 @@ func resync(l *logFile, spool io.ReaderAt, spoolSize int64, p position) (positio
 	spooled := newReplay(spool, p.Spool, spoolSize)
 	for {
 		line, err := entries.ReadSlice('\n')
-		if err == io.EOF {
+		known := false
+		if err == nil {
+			known, err = p.advance(line[:len(line)-1], spooled)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
 			if len(line) > 0 {
 				l.torn = size
 			}
-			break
-		}
-		known := false
-		if err == nil {
-			if known, err = p.advance(line[:len(line)-1], spooled); err != nil {
-				return p, err
-			}
-		} else if err != bufio.ErrBufferFull {
+			p.Log = l.at
+			return p, nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
 			return p, err
-		}
-		if !known {
-			l.at = size
-			break
+		case !known:
+			l.at, p.Log = size, size
+			return p, nil
 		}
 		l.at += int64(len(line))
 	}
-	p.Log = l.at
-	return p, nil
 }
 
 // advance moves p behind an entry of the log, if that is what comes next.

@@ -48,7 +48,7 @@ func RunStore(t *testing.T, open func(t *testing.T) OpenedStore) {
 // moment is when the records of the contract were created.
 var moment = time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
 
-func contractSandbox(id string, created time.Time) vm.Sandbox {
+func storedSandbox(id string, created time.Time) vm.Sandbox {
 	return vm.Sandbox{ID: id, CreatedAt: created, Spec: vm.SandboxSpec{Name: id, Labels: map[string]string{"for": id}}}
 }
 
@@ -89,7 +89,7 @@ func ownerIsAnID(t *testing.T, s OpenedStore) {
 }
 
 func collectionsAreApart(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
 	if err := s.Containers.Create("a", vm.Container{ID: "a"}, "contract"); err != nil {
 		t.Error(err)
 	}
@@ -114,9 +114,9 @@ func unknownIsNotFound(t *testing.T, s OpenedStore) {
 }
 
 func secondCreateIsRefused(t *testing.T, s OpenedStore) {
-	first := contractSandbox("a", moment)
+	first := storedSandbox("a", moment)
 	mustCreate(t, s, first)
-	err := s.Sandboxes.Create("a", contractSandbox("a", moment.Add(time.Hour)), "contract")
+	err := s.Sandboxes.Create("a", storedSandbox("a", moment.Add(time.Hour)), "contract")
 	if !errdefs.IsAlreadyExists(err) {
 		t.Errorf("error = %v, want AlreadyExists", err)
 	}
@@ -132,7 +132,7 @@ func recordNeedsAnID(t *testing.T, s OpenedStore) {
 }
 
 func updateReturnsAndKeeps(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
 	got, err := s.Sandboxes.Update("a", "contract", countAttempt)
 	if err != nil || got.Spec.Attempt != 1 {
 		t.Errorf("Update = attempt %d, %v; want 1", got.Spec.Attempt, err)
@@ -143,7 +143,7 @@ func updateReturnsAndKeeps(t *testing.T, s OpenedStore) {
 }
 
 func refusedChangeChangesNothing(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
 	refusal := errors.New("no")
 	_, err := s.Sandboxes.Update("a", "contract", func(v vm.Sandbox) (vm.Sandbox, error) {
 		v.Spec.Attempt = 9
@@ -162,7 +162,7 @@ func updatesFollowEachOther(t *testing.T, s OpenedStore) {
 	var all sync.WaitGroup
 	for i := range records {
 		id := fmt.Sprint("r", i)
-		mustCreate(t, s, contractSandbox(id, moment))
+		mustCreate(t, s, storedSandbox(id, moment))
 		for range writers {
 			all.Go(func() {
 				for range times {
@@ -182,8 +182,8 @@ func updatesFollowEachOther(t *testing.T, s OpenedStore) {
 }
 
 func deleteIsIdempotent(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
-	mustCreate(t, s, contractSandbox("b", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("b", moment))
 	for range 2 {
 		if err := s.Sandboxes.Delete("a", "contract"); err != nil {
 			t.Error(err)
@@ -195,11 +195,11 @@ func deleteIsIdempotent(t *testing.T, s OpenedStore) {
 }
 
 func deletedCanBeCreatedAgain(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
 	if err := s.Sandboxes.Delete("a", "contract"); err != nil {
 		t.Fatal(err)
 	}
-	again := contractSandbox("a", moment.Add(time.Hour))
+	again := storedSandbox("a", moment.Add(time.Hour))
 	mustCreate(t, s, again)
 	if diff := cmp.Diff([]vm.Sandbox{again}, s.Sandboxes.List()); diff != "" {
 		t.Error(diff)
@@ -208,7 +208,7 @@ func deletedCanBeCreatedAgain(t *testing.T, s OpenedStore) {
 
 func listIsInOrder(t *testing.T, s OpenedStore) {
 	for id, age := range map[string]int{"late": 3, "b": 2, "a": 2, "c": 2, "early": 1} {
-		mustCreate(t, s, contractSandbox(id, moment.Add(time.Duration(age)*time.Minute)))
+		mustCreate(t, s, storedSandbox(id, moment.Add(time.Duration(age)*time.Minute)))
 	}
 	want := []string{"early", "a", "b", "c", "late"}
 	if diff := cmp.Diff(want, ids(s)); diff != "" {
@@ -225,8 +225,8 @@ func listIsInOrder(t *testing.T, s OpenedStore) {
 }
 
 func listIsTheCallers(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
-	mustCreate(t, s, contractSandbox("b", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("b", moment))
 	list := s.Sandboxes.List()
 	list[0] = vm.Sandbox{ID: "overwritten"}
 	if diff := cmp.Diff([]string{"a", "b"}, ids(s)); diff != "" {
@@ -235,7 +235,7 @@ func listIsTheCallers(t *testing.T, s OpenedStore) {
 }
 
 func storeKeepsNoCallersMap(t *testing.T, s OpenedStore) {
-	v := contractSandbox("a", moment)
+	v := storedSandbox("a", moment)
 	mustCreate(t, s, v)
 	v.Spec.Labels["for"] = "somebody else"
 	if got := getA(t, s).Spec.Labels["for"]; got != "a" {
@@ -245,14 +245,14 @@ func storeKeepsNoCallersMap(t *testing.T, s OpenedStore) {
 
 func readsAreAsStored(t *testing.T, s OpenedStore) {
 	now := time.Now() // with a monotonic reading, which no disk keeps
-	mustCreate(t, s, contractSandbox("a", now))
+	mustCreate(t, s, storedSandbox("a", now))
 	if got := getA(t, s).CreatedAt; got != got.Round(0) || !got.Equal(now) {
 		t.Errorf("created at %#v, want %v as read from JSON", got, now)
 	}
 }
 
 func changeMayRead(t *testing.T, s OpenedStore) {
-	mustCreate(t, s, contractSandbox("a", moment))
+	mustCreate(t, s, storedSandbox("a", moment))
 	_, err := s.Sandboxes.Update("a", "contract", func(v vm.Sandbox) (vm.Sandbox, error) {
 		v.Spec.Attempt = uint32(len(s.Sandboxes.List()))
 		return v, nil
