@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/moby/sys/mountinfo"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -64,7 +65,8 @@ func runInside() int {
 }
 
 func prepareInside() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	// Slave, not private: what others unmount meanwhile must not live on in here.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return err
 	}
 	if err := os.MkdirAll("/var/lib/cni", 0o755); err != nil {
@@ -328,8 +330,12 @@ func (h *host) mustBeClean(t *testing.T) {
 	if err := unix.Unmount(h.conf.Paths.NetNS(), unix.MNT_DETACH); err != nil {
 		t.Error(err)
 	}
-	if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || bytes.Contains(mounts, []byte("nsfs")) {
-		t.Errorf("mounts of namespaces are left, or %v:\n%s", err, mounts)
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(h.conf.Paths.State))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, m := range mounts {
+		t.Errorf("mount is left: %s", m.Mountpoint)
 	}
 }
 

@@ -179,8 +179,8 @@ func TestNetNSDoesNotSpeakByItself(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, write := range [][2]string{{"conf/all/arp_notify", "1"}, {"conf/eth0/arp_notify", "1"}} {
-			if err := os.WriteFile("/proc/sys/net/ipv4/"+write[0], []byte(write[1]), 0); err != nil {
+		for _, talkative := range []string{"ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/ndisc_notify", "ipv6/conf/eth0/accept_dad"} {
+			if err := os.WriteFile("/proc/sys/net/"+talkative, []byte("1"), 0); err != nil {
 				return err
 			}
 		}
@@ -208,6 +208,59 @@ func TestNetNSDoesNotSpeakByItself(t *testing.T) {
 		t.Errorf("the netns sent %d frames", after-before)
 	}
 	h.mustTeardown(t, n.Request)
+}
+
+func TestNetNSLearnsNothing(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	g, bridge := h.guestOf(t, n), h.bridgeDevice(t)
+	from := listen(t, bridge.Attrs().Index)
+	mac := bridge.Attrs().HardwareAddr
+	router, all := linkLocal(mac), netip.MustParseAddr("ff02::1")
+	prefix := append([]byte{3, 4, 64, 0xc0, 0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0xfd, 0, 0, 0x77}, make([]byte, 12)...)
+	advert := append([]byte{64, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0}, prefix...)
+	lessons := map[string][]byte{
+		"ARP":                  probes(g, mac)["ARP"],
+		"router advertisement": frame.Ethernet(frame.Broadcast, mac, frame.TypeIP6, frame.IP6(router, all, frame.ProtoICMP6, frame.ICMP6(router, all, 134, advert))),
+	}
+	h.nft(t, n, "delete table netdev vmlet") // as before the interface is closed
+	for name, f := range lessons {
+		before := h.knowledge(t, n)
+		h.probe(t, n, from, f)
+		if after := h.knowledge(t, n); after != before {
+			t.Errorf("from the %s the netns learned:\n%s\nbefore:\n%s", name, after, before)
+		}
+	}
+	h.nft(t, n, "flush ruleset")
+	for name, f := range lessons {
+		before := h.knowledge(t, n)
+		h.probe(t, n, from, f)
+		if h.knowledge(t, n) == before {
+			t.Errorf("from the %s a living stack learned nothing: the test is blind", name)
+		}
+	}
+	h.mustTeardown(t, n.Request)
+}
+
+// knowledge is what the namespace's stack knows of the network.
+func (h *host) knowledge(t *testing.T, n vm.Network) string {
+	t.Helper()
+	var known strings.Builder
+	h.inside(t, n, func() error {
+		for _, what := range [][]string{{"-o", "addr", "show", "eth0"}, {"-4", "route"}, {"-6", "route"}, {"neigh"}} {
+			out, err := exec.Command("ip", what...).Output()
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(string(out)) {
+				line, _, _ = strings.Cut(line, "valid_lft")
+				line, _, _ = strings.Cut(line, "expires")
+				known.WriteString(strings.TrimSpace(line) + "\n")
+			}
+		}
+		return nil
+	})
+	return known.String()
 }
 
 func TestOnlyTheGuestAnswersARP(t *testing.T) {
