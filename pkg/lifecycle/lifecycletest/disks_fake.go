@@ -9,12 +9,14 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/paths"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -26,21 +28,49 @@ var _ lifecycle.Disks = (*Disks)(nil)
 type Disks struct {
 	Script
 
-	mu    sync.Mutex
-	files map[string]DiskFile
-	now   func() time.Time
+	mu     sync.Mutex
+	within string
+	files  map[string]DiskFile
+	lost   map[string]bool
+	now    func() time.Time
 }
 
-// DiskFile is one file that a fake holds: exactly one of the two fields says what it is;
-// a console spool has neither.
+// DiskFile is one file that a fake holds. Disk or Seed says what it is; a console spool has
+// neither.
 type DiskFile struct {
 	Disk *vm.Disk
 	Seed []byte
+	// Written is set when a guest has written to it; see Write.
+	Written bool
 }
 
 // NewDisks returns a fake without files.
 func NewDisks() *Disks {
-	return &Disks{files: map[string]DiskFile{}, now: time.Now}
+	return &Disks{files: map[string]DiskFile{}, lost: map[string]bool{}, now: time.Now}
+}
+
+// Confine makes the fake refuse paths that are not in the folder of a sandbox of node.
+// Without it any folder will do.
+func (d *Disks) Confine(node paths.Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.within = node.Sandboxes()
+}
+
+// LoseBacking makes CreateRoot fail on a base image, as if its file were gone.
+func (d *Disks) LoseBacking(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lost[path] = true
+}
+
+// Write stands for a guest that writes to a file of its.
+func (d *Disks) Write(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.files[path]
+	f.Written = true
+	d.files[path] = f
 }
 
 // File returns the file at a path, for assertions.
@@ -63,6 +93,12 @@ func (d *Disks) CreateRoot(ctx context.Context, disk vm.Disk) error {
 	if err := d.enter(ctx, "CreateRoot", disk.Path); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	lost := d.lost[disk.Backing]
+	d.mu.Unlock()
+	if lost {
+		return fmt.Errorf("create root disk %s: backing file %s: %w", disk.Path, disk.Backing, errdefs.ErrNotFound)
+	}
 	return d.create(disk.Path, DiskFile{Disk: &disk})
 }
 
@@ -71,11 +107,11 @@ func (d *Disks) WriteSeed(ctx context.Context, path string, iso []byte) error {
 	if err := d.enter(ctx, "WriteSeed", path); err != nil {
 		return err
 	}
-	if err := checkPath(path); err != nil {
-		return err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.checkPath(path); err != nil {
+		return err
+	}
 	d.files[path] = DiskFile{Seed: bytes.Clone(iso)}
 	return nil
 }
@@ -93,11 +129,11 @@ func (d *Disks) RemoveFile(ctx context.Context, path string) error {
 	if err := d.enter(ctx, "RemoveFile", path); err != nil {
 		return err
 	}
-	if err := checkPath(path); err != nil {
-		return err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.checkPath(path); err != nil {
+		return err
+	}
 	delete(d.files, path)
 	return nil
 }
@@ -105,6 +141,9 @@ func (d *Disks) RemoveFile(ctx context.Context, path string) error {
 // RemoveSandbox implements lifecycle.Disks.
 func (d *Disks) RemoveSandbox(ctx context.Context, id string) error {
 	if err := d.enter(ctx, "RemoveSandbox", id); err != nil {
+		return err
+	}
+	if err := checkSandboxID(id); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -132,6 +171,9 @@ func (d *Disks) Usage(ctx context.Context, id string) (vm.FSUsage, error) {
 	if err := d.enter(ctx, "Usage", id); err != nil {
 		return vm.FSUsage{}, err
 	}
+	if err := checkSandboxID(id); err != nil {
+		return vm.FSUsage{}, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	u := vm.FSUsage{At: d.now(), MountPoint: "/sandboxes"}
@@ -145,22 +187,34 @@ func (d *Disks) Usage(ctx context.Context, id string) (vm.FSUsage, error) {
 }
 
 func (d *Disks) create(path string, f DiskFile) error {
-	if err := checkPath(path); err != nil {
-		return err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.checkPath(path); err != nil {
+		return err
+	}
 	if _, exists := d.files[path]; !exists {
 		d.files[path] = f
 	}
 	return nil
 }
 
-func checkPath(path string) error {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+func (d *Disks) checkPath(path string) error {
+	clean := filepath.IsAbs(path) && filepath.Clean(path) == path && isFileName(filepath.Base(path)) && isFileName(sandboxOf(path))
+	if !clean || d.within != "" && filepath.Dir(filepath.Dir(path)) != d.within {
 		return fmt.Errorf("path %q is not a file of a sandbox: %w", path, errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+func checkSandboxID(id string) error {
+	if !isFileName(id) {
+		return fmt.Errorf("sandbox %q: not a name: %w", id, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+func isFileName(s string) bool {
+	return s != "" && s[0] != '.' && !strings.ContainsAny(s, "/\x00")
 }
 
 func sandboxOf(path string) string { return filepath.Base(filepath.Dir(path)) }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -47,10 +48,10 @@ func (i *Images) Publish(ref, content string) {
 
 // Add stores an image under a name, as if it had been pulled before. The name is also its
 // content: two names are two images.
-func (i *Images) Add(name string) vm.Image {
+func (i *Images) Add(ref string) vm.Image {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.put(fullName(name), fullName(name))
+	return i.put(fullName(ref), fullName(ref), true)
 }
 
 // Resolve implements lifecycle.Images.
@@ -82,32 +83,38 @@ func (i *Images) Pull(ctx context.Context, ref string, _ vm.RegistryAuth, progre
 	if err := i.enter(ctx, "Pull", ref); err != nil {
 		return vm.Image{}, err
 	}
+	if err := checkReference(ref); err != nil {
+		return vm.Image{}, err
+	}
 	i.mu.Lock()
 	content, ok := i.published[fullName(ref)]
 	if !ok {
 		i.mu.Unlock()
 		return vm.Image{}, fmt.Errorf("pull %s: the registry does not have it: %w", ref, errdefs.ErrNotFound)
 	}
-	img := i.put(fullName(ref), content)
+	img := i.put(fullName(ref), content, true)
 	i.mu.Unlock()
 	report(progress, int64(len(content)))
 	return img, nil
 }
 
 // Import implements lifecycle.Images.
-func (i *Images) Import(ctx context.Context, name string, r io.Reader, progress func(vm.PullProgress)) (vm.Image, error) {
-	if err := i.enter(ctx, "Import", name); err != nil {
+func (i *Images) Import(ctx context.Context, ref string, r io.Reader, progress func(vm.PullProgress)) (vm.Image, error) {
+	if err := i.enter(ctx, "Import", ref); err != nil {
 		return vm.Image{}, err
 	}
-	if strings.Contains(name, "@") {
-		return vm.Image{}, fmt.Errorf("import %s: the name holds a digest: %w", name, errdefs.ErrInvalidArgument)
+	if err := checkReference(ref); err != nil {
+		return vm.Image{}, err
+	}
+	if strings.Contains(ref, "@") {
+		return vm.Image{}, fmt.Errorf("import %s: the name holds a digest: %w", ref, errdefs.ErrInvalidArgument)
 	}
 	content, err := io.ReadAll(r)
 	if err != nil {
-		return vm.Image{}, fmt.Errorf("import %s: %w", name, err)
+		return vm.Image{}, fmt.Errorf("import %s: %w", ref, err)
 	}
 	i.mu.Lock()
-	img := i.put(fullName(name), string(content))
+	img := i.put(fullName(ref), string(content), false)
 	i.mu.Unlock()
 	report(progress, int64(len(content)))
 	return img, nil
@@ -147,16 +154,17 @@ func (i *Images) Usage(ctx context.Context) (vm.FSUsage, error) {
 	return u, nil
 }
 
-// put stores content under a full name, which leaves the image that had it before.
-func (i *Images) put(name, content string) vm.Image {
+// put stores content under a full name, which leaves the image that had it before. What
+// comes from a registry has a digest there.
+func (i *Images) put(full, content string, fromRegistry bool) vm.Image {
 	sum := sha256.Sum256([]byte(content))
 	id := "sha256:" + hex.EncodeToString(sum[:])
-	repo, tag := splitName(name)
+	repo, tag := splitName(full)
 	digest := repo + "@" + id
 
 	for _, other := range i.order {
 		img := clone(i.stored[other])
-		img.Tags = slices.DeleteFunc(img.Tags, func(t string) bool { return t == name })
+		img.Tags = slices.DeleteFunc(img.Tags, func(t string) bool { return t == full })
 		i.stored[other] = img
 	}
 	img, ok := i.stored[id]
@@ -168,10 +176,10 @@ func (i *Images) put(name, content string) vm.Image {
 		i.order = append(i.order, id)
 	}
 	img = clone(img)
-	if tag != "" && !slices.Contains(img.Tags, name) {
-		img.Tags = append(img.Tags, name)
+	if tag != "" && !slices.Contains(img.Tags, full) {
+		img.Tags = append(img.Tags, full)
 	}
-	if !slices.Contains(img.Digests, digest) {
+	if fromRegistry && !slices.Contains(img.Digests, digest) {
 		img.Digests = append(img.Digests, digest)
 	}
 	i.stored[id] = img
@@ -179,14 +187,20 @@ func (i *Images) put(name, content string) vm.Image {
 }
 
 func (i *Images) find(ref string) (vm.Image, error) {
-	name := fullName(ref)
+	digits, isID := strings.CutPrefix(ref, "sha256:")
+	if !isID {
+		if err := checkReference(ref); err != nil {
+			return vm.Image{}, err
+		}
+	}
+	full := fullName(ref)
 	var byPrefix []vm.Image
 	for _, id := range i.order {
 		img := i.stored[id]
-		if slices.Contains(img.Tags, name) || slices.Contains(img.Digests, name) {
+		if slices.Contains(img.Tags, full) || slices.Contains(img.Digests, full) {
 			return clone(img), nil
 		}
-		if strings.HasPrefix(id, ref) || strings.HasPrefix(id, "sha256:"+ref) {
+		if (isID || len(digits) >= minIDPrefix) && strings.HasPrefix(id, "sha256:"+digits) {
 			byPrefix = append(byPrefix, img)
 		}
 	}
@@ -198,6 +212,16 @@ func (i *Images) find(ref string) (vm.Image, error) {
 	default:
 		return vm.Image{}, fmt.Errorf("%d image IDs begin with %s: %w", len(byPrefix), ref, errdefs.ErrInvalidArgument)
 	}
+}
+
+// minIDPrefix is how many digits of an ID without "sha256:" are not taken for a name.
+const minIDPrefix = 12
+
+func checkReference(ref string) error {
+	if _, err := name.ParseReference(ref, name.WeakValidation); err != nil {
+		return fmt.Errorf("%q is not a reference: %w", ref, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // fullName adds what docker's references leave out: the tag.
