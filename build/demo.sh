@@ -24,16 +24,20 @@ image=$registry/tiny:demo
 
 die() { echo "demo: $*" >&2; exit 1; }
 
-# step TEXT COMMAND... runs a command and prints one line with the time it took; what it prints follows, indented.
+# step TEXT COMMAND... runs a command and prints one line with the time it took; what it prints follows, indented, and
+# its stderr too if it fails.
 step() {
   local text=$1 begin end out status=0
   shift
   begin=$(date +%s%N)
-  out=$("$@" 2>&1) || status=$?
+  out=$("$@" 2>"$run/stderr") || status=$?
   end=$(date +%s%N)
   printf '%7.2f s  %s\n' "$(((end - begin) / 1000000))e-3" "$text"
   [ -z "$out" ] || awk '{ print "             " $0 }' <<<"$out"
-  [ "$status" -eq 0 ] || die "failed: $text (daemon's log: $run/vmlet.log)"
+  [ "$status" -eq 0 ] && return
+  cat "$run/stderr" >&2
+  tail -n 5 "$run/vmlet.log" >&2 2>/dev/null || true
+  die "failed: $text"
 }
 
 # in_net COMMAND... runs in the demo's network namespace, if it has one. Not `ip netns exec`: that hides the cgroups.
@@ -41,7 +45,7 @@ in_net() {
   if [ -e "/run/netns/$netns" ]; then nsenter --net="/run/netns/$netns" "$@"; else "$@"; fi
 }
 
-crictl() { in_net "$bin/crictl" -r "unix://$socket" -i "unix://$socket" -t 120s "$@"; }
+crictl() { in_net "$bin/crictl" -c "$run/crictl.yaml" "$@"; }
 
 # until_ok SECONDS COMMAND... polls: a booting guest sends no event that a CRI client could wait for.
 until_ok() {
@@ -92,6 +96,7 @@ log: {level: debug, format: console}
 metrics: {address: ""}
 defaults: {memory: 128MiB}
 CONF
+  printf 'runtime-endpoint: unix://%s\nimage-endpoint: unix://%s\ntimeout: 120\n' "$socket" "$socket" >"$run/crictl.yaml"
   cat >"$run/pod.json" <<POD
 { "metadata": { "name": "demo", "namespace": "default", "uid": "demo-1", "attempt": 0 },
   "hostname": "demo", "log_directory": "$run/logs", "linux": {} }
@@ -160,7 +165,7 @@ play() {
 
 The VM is running. Play with it, and end it with: make demo-down
 
-  export CONTAINER_RUNTIME_ENDPOINT=unix://$socket
+  export CRI_CONFIG_FILE=$run/crictl.yaml
   $bin/crictl pods
   $bin/crictl ps
   $bin/crictl logs -f $container

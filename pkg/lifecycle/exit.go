@@ -43,14 +43,14 @@ func judge(e exitEvidence) vm.Exit {
 		if !e.stop.Deadline.After(e.stop.RequestedAt) {
 			exit.Message = "the guest was destroyed at once, as was asked"
 		}
+	case e.reason == "destroyed": // before the next: libvirt destroys by a signal too
+		exit.Code, exit.Reason = 137, vm.ReasonKilled
+		exit.Message = "the domain was destroyed from outside vmlet"
 	case e.hint.hostShutdown:
 		exit.Code, exit.Reason = 143, vm.ReasonKilled
 		exit.Message = "QEMU was ended by a signal from the host"
 	case e.reason == "shutdown":
 		exit.Reason = vm.ReasonCompleted
-	case e.reason == "destroyed":
-		exit.Code, exit.Reason = 137, vm.ReasonKilled
-		exit.Message = "the domain was destroyed from outside vmlet"
 	case died && e.hint.seen:
 		exit.Code, exit.Reason = 137, vm.ReasonKilled
 		exit.Message = "QEMU died; see its log"

@@ -39,13 +39,17 @@ func TestLifecycleByCrictl(t *testing.T) {
 		}
 		return path
 	}
+	config := file("crictl.yaml", map[string]any{
+		"runtime-endpoint": "unix://" + node.Socket(), "image-endpoint": "unix://" + node.Socket(), "timeout": 60,
+	})
 	crictl := func(args ...string) string {
 		t.Helper()
-		endpoint := "unix://" + node.Socket()
-		out, err := exec.CommandContext(t.Context(), harness.Bin("crictl"),
-			append([]string{"-r", endpoint, "-i", endpoint, "-t", "60s"}, args...)...).CombinedOutput()
+		cmd := exec.CommandContext(t.Context(), harness.Bin("crictl"), append([]string{"-c", config}, args...)...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("crictl %s: %v\n%s", strings.Join(args, " "), err, out)
+			t.Fatalf("crictl %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
 		}
 		return strings.TrimSpace(string(out))
 	}
