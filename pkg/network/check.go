@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
-	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -28,11 +27,9 @@ func (n *Network) checkSandbox(ctx context.Context, req vm.NetworkRequest) error
 		return err
 	}
 	path := n.conf.Paths.SandboxNetNS(req.SandboxID)
-	netns, err := openNetNS(path)
-	if err != nil {
+	if err := findNetNS(path); err != nil {
 		return err
 	}
-	defer netns.Close()
 	a, err := n.attachmentOf(req)
 	if err != nil {
 		return err
@@ -55,7 +52,11 @@ func (n *Network) Present(ctx context.Context) (map[string]bool, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("look for network namespaces: %w", ctx.Err())
 		}
-		if ns.IsNSorErr(n.conf.Paths.SandboxNetNS(id)) == nil {
+		err := findNetNS(n.conf.Paths.SandboxNetNS(id))
+		if err != nil && !errdefs.IsNotFound(err) {
+			return nil, fmt.Errorf("look for network namespaces: %w", err)
+		}
+		if err == nil {
 			present[id] = true
 		}
 	}

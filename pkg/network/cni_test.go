@@ -123,8 +123,7 @@ func TestPluginThatHangsIsKilledWithItsChildren(t *testing.T) {
 	}
 	for deadline := time.Now().Add(5 * time.Second); alive(t, pid); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatalf("the plugin's child %d lives on", pid)
+			t.Fatalf("the plugin's child %d lives on (killed now: %v)", pid, syscall.Kill(pid, syscall.SIGKILL))
 		}
 	}
 }

@@ -7,16 +7,15 @@ package network
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/paths"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -25,9 +24,12 @@ import (
 const crashEnv = "VMLET_TEST_CRASH"
 
 type crashPlan struct {
-	Conf     Config
-	Request  vm.NetworkRequest
-	Teardown bool
+	Root     string            `json:"root"`
+	State    string            `json:"state"`
+	ConfDir  string            `json:"confDir"`
+	BinDirs  []string          `json:"binDirs"`
+	Request  vm.NetworkRequest `json:"request"`
+	Teardown bool              `json:"teardown"`
 }
 
 func crash(plan string) {
@@ -41,7 +43,7 @@ func crash(plan string) {
 }
 
 func (p crashPlan) run(ctx context.Context) error {
-	n, err := New(p.Conf)
+	n, err := New(Config{Paths: paths.Node{Root: p.Root, State: p.State}, ConfDir: p.ConfDir, BinDirs: p.BinDirs})
 	if err != nil {
 		return err
 	}
@@ -55,22 +57,19 @@ func (p crashPlan) run(ctx context.Context) error {
 // mustCrash runs a plan in a process that must end by SIGKILL.
 func (h *host) mustCrash(t *testing.T, req vm.NetworkRequest, teardown bool) {
 	t.Helper()
-	plan, err := json.Marshal(crashPlan{Conf: h.conf, Request: req, Teardown: teardown})
+	plan, err := json.Marshal(crashPlan{h.conf.Paths.Root, h.conf.Paths.State, h.conf.ConfDir, h.conf.BinDirs, req, teardown})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), crashEnv+"="+string(plan))
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		t.Fatalf("the process was not killed: %v: %s", err, out)
 	}
 }
 
 const killParent = `kill -9 $PPID; exit 1`
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 func TestTeardownAfterACrashFreesEverything(t *testing.T) {
 	for name, c := range map[string]struct {

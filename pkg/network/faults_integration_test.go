@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,11 +164,7 @@ func TestDELHearsWhatTheADDHeard(t *testing.T) {
 
 	var add, del map[string]any
 	for command, into := range map[string]*map[string]any{"ADD": &add, "DEL": &del} {
-		data, err := os.ReadFile(log + "." + command)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(data, into); err != nil {
+		if err := json.Unmarshal([]byte(readFile(t, log+"."+command)), into); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,9 +175,8 @@ func TestDELHearsWhatTheADDHeard(t *testing.T) {
 	if diff := cmp.Diff(add, del); diff != "" {
 		t.Errorf("configuration (-ADD +DEL):\n%s", diff)
 	}
-	addArgs, _ := os.ReadFile(log + ".args.ADD")
-	delArgs, _ := os.ReadFile(log + ".args.DEL")
-	if len(addArgs) == 0 || string(addArgs) != string(delArgs) || !strings.Contains(string(addArgs), "K8S_POD_NAME=web") {
+	addArgs, delArgs := readFile(t, log+".args.ADD"), readFile(t, log+".args.DEL")
+	if addArgs != delArgs || !strings.Contains(addArgs, "K8S_POD_NAME=web") {
 		t.Errorf("arguments of ADD %q, of DEL %q", addArgs, delArgs)
 	}
 }
@@ -282,7 +278,7 @@ func TestTeardownWithoutItsAttachment(t *testing.T) {
 func TestCheckTellsWhatIsBroken(t *testing.T) {
 	h := newHost(t)
 	n := h.mustSetup(t)
-	h.inside(t, n, func() error {
+	inside(t, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -338,17 +334,14 @@ func TestNetNSIsSeenAndGoneInOtherMountNamespaces(t *testing.T) {
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	mounts := func() string {
-		data, err := os.ReadFile(filepath.Join("/proc", itoa(other.Process.Pid), "mounts"))
+	proc := fmt.Sprintf("/proc/%d/", other.Process.Pid)
+	mounts := func() string { return readFile(t, proc+"mounts") }
+	eventually(t, "the other namespace", func() string {
+		mine, err := os.Readlink("/proc/self/ns/mnt")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(data)
-	}
-	eventually(t, "the other namespace", func() string {
-		mine, _ := os.Readlink("/proc/self/ns/mnt")
-		its, _ := os.Readlink(filepath.Join("/proc", itoa(other.Process.Pid), "ns/mnt"))
-		if mine == its {
+		if its, err := os.Readlink(proc + "ns/mnt"); err != nil || mine == its {
 			return "not there"
 		}
 		return ""
@@ -361,7 +354,7 @@ func TestNetNSIsSeenAndGoneInOtherMountNamespaces(t *testing.T) {
 	if strings.Contains(mounts(), n.NetNS) {
 		t.Errorf("%s stays mounted in the other namespace", n.NetNS)
 	}
-	in.Close()
+	closing(t, in)
 	if err := other.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -388,6 +381,15 @@ func TestManyRoundsLeakNoDescriptors(t *testing.T) {
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors, before %d", after, before)
 	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 func descriptors(t *testing.T) int {

@@ -7,6 +7,7 @@ package network
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -41,6 +42,14 @@ func openTap(t *testing.T, name string) *tap {
 		t.Fatalf("make tap %s: %v", name, err)
 	}
 	return &tap{os.NewFile(uintptr(fd), name)}
+}
+
+// closing closes what a test does not need any more; some have closed it before.
+func closing(t *testing.T, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
 }
 
 // startQEMU makes the taps of a sandbox anew.
@@ -130,15 +139,15 @@ func listen(t *testing.T, index int) *os.File {
 		t.Fatal(err)
 	}
 	f := os.NewFile(uintptr(fd), "raw socket")
-	t.Cleanup(func() { f.Close() })
+	t.Cleanup(func() { closing(t, f) })
 	return f
 }
 
 // hostSide is the index of the host's end of the sandbox's interface.
-func (h *host) hostSide(t *testing.T, n vm.Network) int {
+func hostSide(t *testing.T, n vm.Network) int {
 	t.Helper()
 	var index int
-	h.inside(t, n, func() error {
+	inside(t, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
 		if err == nil {
 			index = dev.Attrs().ParentIndex
@@ -158,9 +167,9 @@ func (h *host) bridgeDevice(t *testing.T) netlink.Link {
 }
 
 // counters are the packets that the sandbox's eth0 has received and sent.
-func (h *host) counters(t *testing.T, n vm.Network) (received, sent uint64) {
+func counters(t *testing.T, n vm.Network) (received, sent uint64) {
 	t.Helper()
-	h.inside(t, n, func() error {
+	inside(t, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
 		if err == nil {
 			received, sent = dev.Attrs().Statistics.RxPackets, dev.Attrs().Statistics.TxPackets
@@ -172,7 +181,7 @@ func (h *host) counters(t *testing.T, n vm.Network) (received, sent uint64) {
 
 // kernelGuest gives a tap a guest with a real stack: a network namespace whose interface has
 // the NIC's MAC and addresses, and frames carried between the two.
-func (h *host) kernelGuest(t *testing.T, n vm.Network, wired *tap) ns.NetNS {
+func kernelGuest(t *testing.T, n vm.Network, wired *tap) ns.NetNS {
 	t.Helper()
 	guest, err := ns.TempNetNS()
 	if err != nil {
@@ -197,11 +206,11 @@ func (h *host) kernelGuest(t *testing.T, n vm.Network, wired *tap) ns.NetNS {
 		}()
 	}
 	t.Cleanup(func() {
-		nic.Close()
-		wired.Close()
+		closing(t, nic)
+		closing(t, wired)
 		<-done
 		<-done
-		guest.Close()
+		closing(t, guest)
 	})
 	return guest
 }
@@ -260,7 +269,7 @@ func listenIn(t *testing.T, space ns.NetNS, address string) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { closing(t, l) })
 	return l
 }
 
@@ -276,6 +285,5 @@ func dialIn(t *testing.T, space ns.NetNS, address string) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
 	return conn
 }

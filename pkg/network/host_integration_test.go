@@ -213,7 +213,7 @@ func (h *host) mustTeardown(t *testing.T, req vm.NetworkRequest) {
 }
 
 // inside runs do in a sandbox's namespace.
-func (h *host) inside(t *testing.T, n vm.Network, do func() error) {
+func inside(t *testing.T, n vm.Network, do func() error) {
 	t.Helper()
 	if err := ns.WithNetNSPath(n.NetNS, func(ns.NetNS) error { return do() }); err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func (h *host) mustBeClean(t *testing.T) {
 	t.Helper()
 	for _, taps := range h.taps {
 		for _, tap := range taps {
-			tap.Close()
+			closing(t, tap)
 		}
 	}
 	if held := h.held(t); len(held) > 0 {

@@ -29,23 +29,23 @@ type link struct {
 }
 
 // readLink reads an interface. NotFound if the namespace has none of that name.
-func readLink(netns ns.NetNS, name string) (link, error) {
+func readLink(netns ns.NetNS, name string) (*link, error) {
 	h, err := linksIn(netns)
 	if err != nil {
-		return link{}, err
+		return nil, err
 	}
 	defer h.Close()
 	dev, err := h.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return link{}, fmt.Errorf("no interface %s in the netns: %w", name, errdefs.ErrNotFound)
+		return nil, fmt.Errorf("no interface %s in the netns: %w", name, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return link{}, fmt.Errorf("read interface %s: %w", name, err)
+		return nil, fmt.Errorf("read interface %s: %w", name, err)
 	}
-	out := link{Name: name, MAC: dev.Attrs().HardwareAddr.String(), MTU: dev.Attrs().MTU}
+	out := &link{Name: name, MAC: dev.Attrs().HardwareAddr.String(), MTU: dev.Attrs().MTU}
 	addrs, err := h.AddrList(dev, netlink.FAMILY_ALL)
 	if err != nil {
-		return link{}, fmt.Errorf("read addresses of %s: %w", name, err)
+		return nil, fmt.Errorf("read addresses of %s: %w", name, err)
 	}
 	for _, a := range addrs {
 		if prefix, ok := prefixOf(a.IPNet); ok {
@@ -55,7 +55,7 @@ func readLink(netns ns.NetNS, name string) (link, error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := h.RouteList(dev, family)
 		if err != nil {
-			return link{}, fmt.Errorf("read routes of %s: %w", name, err)
+			return nil, fmt.Errorf("read routes of %s: %w", name, err)
 		}
 		for _, r := range routes {
 			out.take(r, family)

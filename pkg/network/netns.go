@@ -41,7 +41,7 @@ func shareFolder(dir string) error {
 // createNetNS makes a muted network namespace and mounts it at path, or leaves nothing.
 // AlreadyExists if there is something at path.
 func createNetNS(ctx context.Context, path string) (err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444) //nolint:gosec // it is but a place to mount on
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create netns %s: %w", path, errdefs.ErrAlreadyExists)
 	}
@@ -98,17 +98,28 @@ func removeNetNS(path string) error {
 	return nil
 }
 
-// openNetNS opens the namespace at path. NotFound if there is none, also if only the mount
-// point is left, as after a crash or where <state> survives a reboot.
-func openNetNS(path string) (ns.NetNS, error) {
-	netns, err := ns.GetNS(path)
+// findNetNS looks for the namespace at path. NotFound if there is none, also if only the
+// mount point is left, as after a crash or where <state> survives a reboot.
+func findNetNS(path string) error {
+	err := ns.IsNSorErr(path)
 	if errors.As(err, &ns.NSPathNotExistErr{}) || errors.As(err, &ns.NSPathNotNSErr{}) {
-		return nil, fmt.Errorf("no netns at %s: %w", path, errdefs.ErrNotFound)
+		return fmt.Errorf("no netns at %s: %w", path, errdefs.ErrNotFound)
 	}
+	return err
+}
+
+// withNetNS opens the namespace at path for do. It does not run do in there. NotFound if
+// there is none.
+func withNetNS(path string, do func(ns.NetNS) error) (err error) {
+	if err := findNetNS(path); err != nil {
+		return err
+	}
+	netns, err := ns.GetNS(path)
 	if err != nil {
-		return nil, fmt.Errorf("open netns: %w", err)
+		return fmt.Errorf("open netns: %w", err)
 	}
-	return netns, nil
+	defer func() { err = errors.Join(err, netns.Close()) }()
+	return do(netns)
 }
 
 // linksIn opens rtnetlink in a namespace. The socket stays there; the thread does not.

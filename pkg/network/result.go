@@ -17,7 +17,7 @@ import (
 // nicOf makes the guest's NIC of what the plugins said and what they did. The result has
 // the last word on addresses. Plugins are less careful with the rest, as containers do not
 // depend on it: MAC, MTU and routes are those of the interface itself.
-func nicOf(result *types100.Result, l link, tap string) (vm.NIC, error) {
+func nicOf(result *types100.Result, l *link, tap string) (vm.NIC, error) {
 	nic := vm.NIC{Name: l.Name, Tap: tap, MAC: l.MAC, MTU: l.MTU}
 	for i, ip := range result.IPs {
 		ours, err := belongs(result, ip, l.Name)
@@ -61,7 +61,7 @@ func belongs(result *types100.Result, ip *types100.IPConfig, name string) (bool,
 // asRouted is the prefix that gives the guest the routes its interface has here: where a
 // plugin took the network of an address off the link (ptp does, neighbours are reached
 // through the host), the guest must not look for neighbours on the link either.
-func (l link) asRouted(prefix netip.Prefix) netip.Prefix {
+func (l *link) asRouted(prefix netip.Prefix) netip.Prefix {
 	if slices.Contains(l.Addrs, prefix) && !slices.Contains(l.Connected, prefix.Masked()) {
 		return netip.PrefixFrom(prefix.Addr(), prefix.Addr().BitLen())
 	}
@@ -72,7 +72,7 @@ func (l link) asRouted(prefix netip.Prefix) netip.Prefix {
 // case a plugin leaves it to the guest to set up what it says; those on the link come first.
 // There is no default route but one that somebody asked for: a gateway beside an address is
 // not one.
-func routesOf(result *types100.Result, ips []vm.NICAddress, l link) []vm.Route {
+func routesOf(result *types100.Result, ips []vm.NICAddress, l *link) []vm.Route {
 	routes := slices.Clone(l.Routes)
 	for _, r := range result.Routes {
 		to, ok := prefixOf(&r.Dst)

@@ -42,8 +42,8 @@ func route(to, via string) vm.Route {
 }
 
 // bridged is the interface as the bridge plugin leaves it.
-func bridged() link {
-	return link{
+func bridged() *link {
+	return &link{
 		Name: "eth0", MAC: "0a:58:0a:01:00:05", MTU: 1450,
 		Addrs:     prefixes("10.1.0.5/24", "fd00:1::5/64"),
 		Connected: prefixes("10.1.0.0/24", "fd00:1::/64"),
@@ -135,7 +135,7 @@ func TestNICFromResult(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := bridged()
 			if c.link != nil {
-				c.link(&l)
+				c.link(l)
 			}
 			got, err := nicOf(parseResult(t, c.result), l, "vmltap0")
 			if err != nil {

@@ -242,6 +242,7 @@ func (m *machine) run(exprs []any, f []byte) outcome {
 func load(f []byte, e *expr.Payload) []byte {
 	start := 0
 	switch e.Base {
+	case expr.PayloadBaseLLHeader:
 	case expr.PayloadBaseNetworkHeader:
 		start = network(f)
 	case expr.PayloadBaseTransportHeader:

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containernetworking/plugins/pkg/ns"
+
 	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -31,7 +33,7 @@ func (n *Network) Setup(ctx context.Context, req vm.NetworkRequest) (_ vm.Networ
 	}
 
 	rev := revert.New(ctx)
-	defer rev.Fail(&err)
+	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 	// If DEL fails, namespace and attachment stay: Teardown needs them to try again.
 	held := false
 	unlessHeld := func(undo func() error) func(context.Context) error {
@@ -75,21 +77,22 @@ func (n *Network) attach(ctx context.Context, a attachment, path string) (vm.Net
 	if err != nil {
 		return vm.Network{}, err
 	}
-	netns, err := openNetNS(path)
+	var nic vm.NIC
+	err = withNetNS(path, func(netns ns.NetNS) error {
+		l, err := readLink(netns, primaryNIC)
+		if err != nil {
+			return fmt.Errorf("after CNI ADD: %w", err)
+		}
+		if nic, err = nicOf(result, l, TapName(a.Request.SandboxID, 0)); err != nil {
+			return err
+		}
+		if err := closed(nic.Name).send(ctx, int(netns.Fd())); err != nil {
+			return fmt.Errorf("close interface %s: %w", nic.Name, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return vm.Network{}, err
-	}
-	defer netns.Close()
-	l, err := readLink(netns, primaryNIC)
-	if err != nil {
-		return vm.Network{}, fmt.Errorf("after CNI ADD: %w", err)
-	}
-	nic, err := nicOf(result, l, TapName(a.Request.SandboxID, 0))
-	if err != nil {
-		return vm.Network{}, err
-	}
-	if err := closed(nic.Name).send(ctx, int(netns.Fd())); err != nil {
-		return vm.Network{}, fmt.Errorf("close interface %s: %w", nic.Name, err)
 	}
 	return vm.Network{Request: a.Request, NetNS: path, NICs: []vm.NIC{nic}, DNS: dnsOf(result.DNS)}, nil
 }

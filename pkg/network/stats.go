@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containernetworking/plugins/pkg/ns"
+
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -27,18 +29,22 @@ func (n *Network) readStats(ctx context.Context, network vm.Network) ([]vm.NICSt
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	netns, err := openNetNS(n.conf.Paths.SandboxNetNS(id))
-	if err != nil {
-		return nil, err
-	}
-	defer netns.Close()
+	var stats []vm.NICStats
+	err := withNetNS(n.conf.Paths.SandboxNetNS(id), func(netns ns.NetNS) (err error) {
+		stats, err = tapStats(netns, network.NICs)
+		return err
+	})
+	return stats, err
+}
+
+func tapStats(netns ns.NetNS, nics []vm.NIC) ([]vm.NICStats, error) {
 	sandbox, err := linksIn(netns)
 	if err != nil {
 		return nil, err
 	}
 	defer sandbox.Close()
-	stats := make([]vm.NICStats, 0, len(network.NICs))
-	for _, nic := range network.NICs {
+	stats := make([]vm.NICStats, 0, len(nics))
+	for _, nic := range nics {
 		s := vm.NICStats{Name: nic.Name}
 		tap, err := tapByName(sandbox, nic.Tap)
 		if err != nil {

@@ -33,11 +33,9 @@ func (n *Network) teardown(ctx context.Context, req vm.NetworkRequest) error {
 	}
 	path := n.conf.Paths.SandboxNetNS(id)
 	netns := path
-	if ns, err := openNetNS(path); err == nil {
-		defer ns.Close()
-	} else if errdefs.IsNotFound(err) {
-		netns = ""
-	} else {
+	if err := findNetNS(path); errdefs.IsNotFound(err) {
+		netns = "" // what CNI calls a namespace that is gone
+	} else if err != nil {
 		return err
 	}
 	_, err := n.attachments.get(id)

@@ -7,6 +7,7 @@ package network
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ import (
 
 func TestNetworkKeepsTheContract(t *testing.T) {
 	lifecycletest.RunNetwork(t, func(t *testing.T) lifecycletest.NetworkHost {
+		t.Helper()
 		h := newHost(t)
 		return lifecycletest.NetworkHost{
 			Network:   h.net,
@@ -52,7 +54,7 @@ func TestKernelHoldsTheGuestToItsAddresses(t *testing.T) {
 	h := newHost(t)
 	n, tap := h.mustStart(t)
 	g := h.guestOf(t, n)
-	outside := listen(t, h.hostSide(t, n))
+	outside := listen(t, hostSide(t, n))
 	buf := make([]byte, 65536)
 	for _, c := range frame.Cases(g) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -102,18 +104,18 @@ func probes(g frame.Guest, from net.HardwareAddr) map[string][]byte {
 // probe sends a frame to the sandbox and tells how many the sandbox sent after it arrived.
 func (h *host) probe(t *testing.T, n vm.Network, from *os.File, f []byte) uint64 {
 	t.Helper()
-	received, sent := h.counters(t, n)
+	received, sent := counters(t, n)
 	if _, err := from.Write(f); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the probe arrives", func() string {
-		if now, _ := h.counters(t, n); now > received {
+		if now, _ := counters(t, n); now > received {
 			return ""
 		}
 		return "not there"
 	})
 	time.Sleep(20 * time.Millisecond) // an answer comes from the same interrupt, if it comes
-	_, now := h.counters(t, n)
+	_, now := counters(t, n)
 	return now - sent
 }
 
@@ -145,11 +147,11 @@ func TestNobodyAnswersForAGuestThatIsDown(t *testing.T) {
 	silent("after the guest has gone")
 
 	// The table at the interface gone too: the stack is mute by itself.
-	h.nft(t, n, "delete table netdev vmlet")
+	nft(t, n, "delete table netdev vmlet")
 	silent("without the interface's rules")
 
 	// What the probes are worth: without our tables every one of them is answered.
-	h.nft(t, n, "flush ruleset")
+	nft(t, n, "flush ruleset")
 	for name, f := range probes(g, bridge.Attrs().HardwareAddr) {
 		if h.probe(t, n, from, f) == 0 {
 			t.Errorf("%s is not answered by a living stack: the test is blind", name)
@@ -158,9 +160,9 @@ func TestNobodyAnswersForAGuestThatIsDown(t *testing.T) {
 	h.mustTeardown(t, n.Request)
 }
 
-func (h *host) nft(t *testing.T, n vm.Network, command string) {
+func nft(t *testing.T, n vm.Network, command string) {
 	t.Helper()
-	h.inside(t, n, func() error {
+	inside(t, n, func() error {
 		out, err := exec.Command("nft", command).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("nft %s: %w: %s", command, err, out)
@@ -172,9 +174,9 @@ func (h *host) nft(t *testing.T, n vm.Network, command string) {
 func TestNetNSDoesNotSpeakByItself(t *testing.T) {
 	h := newHost(t)
 	n := h.mustSetup(t)
-	_, before := h.counters(t, n)
+	_, before := counters(t, n)
 	// What makes a stack talk: a link that comes up, an address, a neighbour to find.
-	h.inside(t, n, func() error {
+	inside(t, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -198,13 +200,15 @@ func TestNetNSDoesNotSpeakByItself(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
-		_, _ = conn.Write([]byte("anybody?")) // refused by our own rules
+		defer closing(t, conn)
+		if _, err := conn.Write([]byte("anybody?")); err == nil {
+			return errors.New("a packet went out")
+		}
 		return nil
 	})
 	// DAD speaks after a random delay of up to a second.
 	time.Sleep(1500 * time.Millisecond)
-	if _, after := h.counters(t, n); after != before {
+	if _, after := counters(t, n); after != before {
 		t.Errorf("the netns sent %d frames", after-before)
 	}
 	h.mustTeardown(t, n.Request)
@@ -223,19 +227,19 @@ func TestNetNSLearnsNothing(t *testing.T) {
 		"ARP":                  probes(g, mac)["ARP"],
 		"router advertisement": frame.Ethernet(frame.Broadcast, mac, frame.TypeIP6, frame.IP6(router, all, frame.ProtoICMP6, frame.ICMP6(router, all, 134, advert))),
 	}
-	h.nft(t, n, "delete table netdev vmlet") // as before the interface is closed
+	nft(t, n, "delete table netdev vmlet") // as before the interface is closed
 	for name, f := range lessons {
-		before := h.knowledge(t, n)
+		before := knowledge(t, n)
 		h.probe(t, n, from, f)
-		if after := h.knowledge(t, n); after != before {
+		if after := knowledge(t, n); after != before {
 			t.Errorf("from the %s the netns learned:\n%s\nbefore:\n%s", name, after, before)
 		}
 	}
-	h.nft(t, n, "flush ruleset")
+	nft(t, n, "flush ruleset")
 	for name, f := range lessons {
-		before := h.knowledge(t, n)
+		before := knowledge(t, n)
 		h.probe(t, n, from, f)
-		if h.knowledge(t, n) == before {
+		if knowledge(t, n) == before {
 			t.Errorf("from the %s a living stack learned nothing: the test is blind", name)
 		}
 	}
@@ -243,10 +247,10 @@ func TestNetNSLearnsNothing(t *testing.T) {
 }
 
 // knowledge is what the namespace's stack knows of the network.
-func (h *host) knowledge(t *testing.T, n vm.Network) string {
+func knowledge(t *testing.T, n vm.Network) string {
 	t.Helper()
 	var known strings.Builder
-	h.inside(t, n, func() error {
+	inside(t, n, func() error {
 		for _, what := range [][]string{{"-o", "addr", "show", "eth0"}, {"-4", "route"}, {"-6", "route"}, {"neigh"}} {
 			out, err := exec.Command("ip", what...).Output()
 			if err != nil {
@@ -311,12 +315,12 @@ func TestEveryKindOfFrameReachesTheGuest(t *testing.T) {
 func TestTCPBothWays(t *testing.T) {
 	h := newHost(t)
 	n, tap := h.mustStart(t)
-	guest := h.kernelGuest(t, n, tap)
+	guest := kernelGuest(t, n, tap)
 	here, err := ns.GetCurrentNS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer here.Close()
+	defer closing(t, here)
 	for _, ip := range n.IPs() {
 		exchange(t, here, listenIn(t, guest, net.JoinHostPort(ip.String(), "80")))
 	}
@@ -340,29 +344,40 @@ const bulk = 4 << 20
 // exchange sends a bulk to the listener, which sends it back.
 func exchange(t *testing.T, from ns.NetNS, l net.Listener) {
 	t.Helper()
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.Copy(conn, conn)
-	}()
+	echoed := make(chan error, 1)
+	go func() { echoed <- echo(l) }()
 	conn := dialIn(t, from, l.Addr().String())
-	defer conn.Close()
+	defer closing(t, conn)
 	if err := conn.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	data := make([]byte, bulk)
 	_, _ = rand.Read(data)
-	go func() { _, _ = conn.Write(data) }()
+	written := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(data)
+		written <- err
+	}()
 	back := make([]byte, bulk)
 	if _, err := io.ReadFull(conn, back); err != nil {
 		t.Fatalf("%s: %v", l.Addr(), err)
 	}
+	if err := errors.Join(<-written, <-echoed); err != nil {
+		t.Errorf("%s: %v", l.Addr(), err)
+	}
 	if !bytes.Equal(data, back) {
 		t.Errorf("%s: the data came back changed", l.Addr())
 	}
+}
+
+// echo sends a bulk back to the first caller.
+func echo(l net.Listener) error {
+	conn, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(conn, conn, bulk)
+	return errors.Join(err, conn.Close())
 }
 
 func TestGuestsReachEachOther(t *testing.T) {
@@ -375,7 +390,7 @@ func TestGuestsReachEachOther(t *testing.T) {
 			}
 			a, tapA := h.mustStart(t)
 			b, tapB := h.mustStart(t)
-			guestA, guestB := h.kernelGuest(t, a, tapA), h.kernelGuest(t, b, tapB)
+			guestA, guestB := kernelGuest(t, a, tapA), kernelGuest(t, b, tapB)
 			exchange(t, guestA, listenIn(t, guestB, net.JoinHostPort(b.IPs()[0].String(), "80")))
 			h.mustTeardown(t, a.Request)
 			h.mustTeardown(t, b.Request)
@@ -395,13 +410,13 @@ func TestHostPortReachesTheGuest(t *testing.T) {
 	if err := h.net.Wire(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
-	guest := h.kernelGuest(t, n, h.taps[req.SandboxID][0])
+	guest := kernelGuest(t, n, h.taps[req.SandboxID][0])
 	l := listenIn(t, guest, net.JoinHostPort(n.IPs()[0].String(), "80"))
 	answered := make(chan error, 1)
 	go func() {
 		conn, err := l.Accept()
 		if err == nil {
-			conn.Close()
+			err = conn.Close()
 		}
 		answered <- err
 	}()
@@ -409,7 +424,7 @@ func TestHostPortReachesTheGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	closing(t, conn)
 	if err := <-answered; err != nil {
 		t.Error(err)
 	}
@@ -434,7 +449,7 @@ func TestNewQEMUTakesTheFormersPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer.expect(t, question[14:])
-	outside := listen(t, h.hostSide(t, n))
+	outside := listen(t, hostSide(t, n))
 	mark := marker()
 	newer.send(t, frame.Ethernet(frame.Broadcast, g.MAC, frame.TypeIP4, frame.IP4(g.IP4, g.Gateway, frame.ProtoUDP, frame.UDP(9, 9, mark))))
 	mustRead(t, outside, mark)

@@ -34,11 +34,12 @@ func (n *Network) wire(ctx context.Context, network vm.Network) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	netns, err := openNetNS(n.conf.Paths.SandboxNetNS(id))
-	if err != nil {
-		return err
-	}
-	defer netns.Close()
+	return withNetNS(n.conf.Paths.SandboxNetNS(id), func(netns ns.NetNS) error {
+		return wireNICs(ctx, netns, network.NICs)
+	})
+}
+
+func wireNICs(ctx context.Context, netns ns.NetNS, nics []vm.NIC) error {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open rtnetlink: %w", err)
@@ -50,8 +51,8 @@ func (n *Network) wire(ctx context.Context, network vm.Network) error {
 	}
 	defer sandbox.Close()
 
-	ports := make([]port, 0, len(network.NICs))
-	for _, nic := range network.NICs {
+	ports := make([]port, 0, len(nics))
+	for _, nic := range nics {
 		if err := moveTap(host, sandbox, netns, nic.Tap); err != nil {
 			return err
 		}
