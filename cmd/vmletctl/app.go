@@ -31,7 +31,7 @@ type app struct {
 
 // run carries out the command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	root := a.rootCommand()
+	root := a.rootCommand() //nolint:contextcheck // cobra hands the context to the commands
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)

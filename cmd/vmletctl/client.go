@@ -67,6 +67,7 @@ func (e *edge) dial(ctx context.Context, _ string) (net.Conn, error) {
 	return conn, err
 }
 
+//nolint:revive // grpc.UnaryClientInterceptor has this many parameters
 func (e *edge) unary(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {

@@ -34,6 +34,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: `Has vmlet check whether this node can run VMs, and says how to mend what is wrong. It
 changes nothing. Exits with 1 if anything fails; warnings do not count. Where vmlet does
 not run, "vmlet doctor" makes the same checks.`,
+		Example: `  vmletctl doctor
+  vmletctl doctor -o json | jq '.[] | select(.level != "ok")'`,
 		Args: cobra.NoArgs,
 		RunE: a.connected(func(ctx context.Context, c *client, _ []string) error {
 			resp, err := c.node.Doctor(ctx, &vmletv1.DoctorRequest{})

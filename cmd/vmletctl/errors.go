@@ -49,16 +49,14 @@ func (e exitError) Error() string { return fmt.Sprintf("the command exited with 
 
 // exitCode says on one line what went wrong.
 func (a *app) exitCode(err error) int {
-	var usage usageError
-	var exit exitError
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitOK
-	case errors.As(err, &exit):
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}
 	fmt.Fprintln(a.err, "vmletctl:", oneLine(err.Error()))
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed

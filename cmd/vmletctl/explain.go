@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"strconv"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -45,7 +46,7 @@ func (e *edge) explain(ctx context.Context, method string, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return errInterrupted
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case overdue(ctx):
 		text = "vmlet did not answer in time; allow more by --timeout, or see what it is busy with: vmletctl ps"
 	case st.Code() == codes.Unavailable && dialErr != nil:
 		text = notConnected(e.address, dialErr)
@@ -53,6 +54,14 @@ func (e *edge) explain(ctx context.Context, method string, err error) error {
 		text = fmt.Sprintf("%s does not serve %s: it is not vmlet, or one of another version; compare: vmletctl version", e.address, method)
 	}
 	return &callError{st, text}
+}
+
+// overdue reports whether the time of a call is over. vmlet knows the deadline too, and
+// its answer to that may be here a moment earlier.
+func overdue(ctx context.Context) bool {
+	const moment = 50 * time.Millisecond
+	deadline, bounded := ctx.Deadline()
+	return bounded && time.Until(deadline) < moment
 }
 
 // notConnected says why there is no connection to the socket, and what to do.

@@ -17,8 +17,8 @@ func (a *app) imagePullCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pull IMAGE",
 		Short: "Pull an image from its registry",
-		Long: `Pulls an image from its registry, or finds that it is here and up to date. How far it is
-is told on stderr.`,
+		Long: `Pulls an image from its registry, or finds that it is here and up to date, and tells on
+stderr how far it has come.`,
 		Example: `  vmletctl image pull registry.example/debian:12`,
 		Args:    cobra.ExactArgs(1),
 		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {

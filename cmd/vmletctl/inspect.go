@@ -83,7 +83,8 @@ func (c *client) inspect(ctx context.Context, t target) (inspection, error) {
 
 // detailOf takes the key "info" of a verbose answer, which is JSON where vmlet writes it.
 func detailOf(status proto.Message, info map[string]string) (detail, error) {
-	text, err := protojson.Marshal(status)
+	// With zeros: a state that is left out is READY, which nobody knows.
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(status)
 	if err != nil {
 		return detail{}, err
 	}

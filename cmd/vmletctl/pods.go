@@ -23,6 +23,8 @@ func (p pod) String() string {
 
 func (p pod) ready() bool { return p.sandbox.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY }
 
+func (p pod) running() bool { return slices.ContainsFunc(p.containers, running) }
+
 // container is the one that runs, else the newest one, nil if there is none.
 func (p pod) container() *runtimeapi.Container {
 	for _, c := range p.containers {

@@ -27,7 +27,7 @@ itself off is listed until it is stopped; stopped ones are listed by -a.`,
 				return err
 			}
 			if !all {
-				pods = slices.DeleteFunc(pods, func(p pod) bool { return !p.ready() })
+				pods = slices.DeleteFunc(pods, func(p pod) bool { return !p.ready() && !p.running() })
 			}
 			views, err := c.views(ctx, pods)
 			if err != nil {

@@ -30,7 +30,7 @@ belong to who made them.`,
 				if err != nil {
 					return err
 				}
-				if now := t.container(); !force && now != nil && running(now) {
+				if !force && t.running() {
 					return fmt.Errorf("pod %s runs; stop it by vmletctl stop %s, or destroy it by -f", t, ref)
 				}
 				return c.remove(ctx, t.pod)

@@ -36,7 +36,7 @@ answers. When it fails, or is interrupted, it removes what it has made.`,
 			if spec.container.Image.Image, err = a.provide(ctx, c, args[0], asked.pull); err != nil {
 				return err
 			}
-			t, err := a.launch(ctx, c, spec)
+			t, err := c.launch(ctx, spec)
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ import (
 const undoTime = time.Minute
 
 // launch makes a pod and starts its VM, or leaves nothing of it.
-func (a *app) launch(ctx context.Context, c *client, s spec) (t target, err error) {
+func (c *client) launch(ctx context.Context, s spec) (t target, err error) {
 	if err := os.MkdirAll(s.pod.GetLogDirectory(), 0o750); err != nil {
 		return target{}, fmt.Errorf("make the log folder: %w; choose another by --log-dir", err)
 	}

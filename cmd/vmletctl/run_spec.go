@@ -159,9 +159,9 @@ func nameFor(image string) string {
 	return base + "-" + randomHex(2)
 }
 
-// randomHex is the hexadecimal form of random bytes.
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
+// randomHex is the hexadecimal form of n random bytes.
+func randomHex(n int) string {
+	b := make([]byte, n)
 	rand.Read(b) // it never fails: see its documentation
 	return hex.EncodeToString(b)
 }

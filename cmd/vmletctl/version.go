@@ -42,7 +42,10 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of vmletctl, vmlet, libvirt and QEMU",
-		Args:  cobra.NoArgs,
+		Long:  `Prints the versions of vmletctl itself and, where it runs, of vmlet and what it runs VMs on.`,
+		Example: `  vmletctl version
+  vmletctl version -o json | jq -r .server.accelerator`,
+		Args: cobra.NoArgs,
 		RunE: a.connected(func(ctx context.Context, c *client, _ []string) error {
 			view := versionView{Client: buildView{version.Version, version.Commit}}
 			resp, callErr := c.node.Version(ctx, &vmletv1.VersionRequest{})

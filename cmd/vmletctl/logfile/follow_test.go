@@ -101,7 +101,7 @@ func follow(ctx context.Context, t *testing.T, path string, tail int) *follower 
 		f.done <- errors.Join(err, w.Close())
 	}()
 	// Nothing that a test waits for comes if the code is wrong: then it is to end too.
-	watchdog := time.AfterFunc(20*time.Second, func() { r.CloseWithError(errors.New("nothing came")) }) //nolint:errcheck // never fails
+	watchdog := time.AfterFunc(20*time.Second, func() { r.CloseWithError(errors.New("nothing came")) })
 	t.Cleanup(func() { watchdog.Stop() })
 	return f
 }

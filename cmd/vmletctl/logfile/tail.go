@@ -66,8 +66,10 @@ func endsLine(f io.ReaderAt, begin, end int64) (bool, error) {
 	if err := readAt(f, part, begin); err != nil {
 		return false, err
 	}
-	e, err := crilog.Parse(part)
-	return err != nil || !e.Partial, nil
+	if e, err := crilog.Parse(part); err == nil {
+		return !e.Partial, nil
+	}
+	return true, nil // what is no entry is a line of its own
 }
 
 // readAt fills p. A file that became shorter in the meantime is io.ErrUnexpectedEOF.
