@@ -35,6 +35,7 @@ type Hypervisor interface {
 	// PID is QEMU's process ID. FailedPrecondition if the domain is not active.
 	PID(ctx context.Context, id string) (int, error)
 	// PowerButton presses the ACPI power button and returns; the guest may ignore it.
+	// FailedPrecondition while its CPUs do not run.
 	PowerButton(ctx context.Context, id string) error
 	// Destroy ends QEMU at once and returns when it is gone. Idempotent, also for an
 	// absent domain.

@@ -86,7 +86,7 @@ type Service struct {
 	stops  stops
 	exits  exitWaiters
 	hints  hints
-	sample sampler
+	sample *sampler
 }
 
 // New makes the service. It does nothing yet: see Recover and Run. ctx lends its values

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -19,15 +20,28 @@ import (
 // need not wait for the next round.
 const firstSample = 50 * time.Millisecond
 
+// staleSample is the age at which a sample that was asked for brings on the next round:
+// whoever compares two answers a second apart, as crictl does, finds two samples.
+const staleSample = time.Second
+
 // sampler holds the last sample of each running container.
 type sampler struct {
 	mu   sync.RWMutex
 	m    map[string]vm.Stats
 	kick chan struct{}
+	// round is when the last round began.
+	round atomic.Int64
 }
 
-func newSampler() sampler {
-	return sampler{m: map[string]vm.Stats{}, kick: make(chan struct{}, 1)}
+func newSampler() *sampler {
+	return &sampler{m: map[string]vm.Stats{}, kick: make(chan struct{}, 1)}
+}
+
+// asked brings on the next round if the last one is stale. Answers still come from it.
+func (p *sampler) asked(now time.Time) {
+	if now.UnixNano()-p.round.Load() > int64(staleSample) {
+		p.soon()
+	}
 }
 
 // soon asks for a round shortly; several asks become one.
@@ -61,6 +75,7 @@ func (s *Service) Stats(containerRef string) (vm.Stats, error) {
 	if err != nil {
 		return vm.Stats{}, err
 	}
+	s.sample.asked(s.now())
 	s.sample.mu.RLock()
 	defer s.sample.mu.RUnlock()
 	st, ok := s.sample.m[c.ID]
@@ -72,6 +87,7 @@ func (s *Service) Stats(containerRef string) (vm.Stats, error) {
 
 // AllStats returns the last samples of all running containers, in no order.
 func (s *Service) AllStats() []vm.Stats {
+	s.sample.asked(s.now())
 	s.sample.mu.RLock()
 	defer s.sample.mu.RUnlock()
 	out := make([]vm.Stats, 0, len(s.sample.m))
@@ -102,6 +118,7 @@ func (s *Service) sampleLoop(ctx context.Context) {
 }
 
 func (s *Service) sampleAll(ctx context.Context) {
+	s.sample.round.Store(s.now().UnixNano())
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatsInterval)
 	defer cancel()
 	domains := s.domainStats(ctx)
