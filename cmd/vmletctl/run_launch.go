@@ -18,9 +18,6 @@ const undoTime = time.Minute
 
 // launch makes a pod and starts its VM, or leaves nothing of it.
 func (c *client) launch(ctx context.Context, s spec) (t target, err error) {
-	if err := os.MkdirAll(s.pod.GetLogDirectory(), 0o750); err != nil {
-		return target{}, fmt.Errorf("make the log folder: %w; choose another by --log-dir", err)
-	}
 	id, err := c.runSandbox(ctx, s.pod)
 	if err != nil {
 		return target{}, err

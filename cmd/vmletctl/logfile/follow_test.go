@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func write(t *testing.T, path, text string) {
 }
 
 func TestPrint(t *testing.T) {
+	long := strings.Repeat("x", 10_000)
 	for title, tc := range map[string]struct {
 		file           string
 		tail           int
@@ -50,6 +52,8 @@ func TestPrint(t *testing.T) {
 		"what is no entry":            {"junk\n" + full + "a\n", -1, "junk\na\n", ""},
 		"an entry that is being made": {full + "a\n" + full + "half", -1, "a\n", ""},
 		"an empty file":               {"", -1, "", ""},
+		"more than is read at a time": {strings.Repeat(full+long+"\n", 20), -1, strings.Repeat(long+"\n", 20), ""},
+		"an entry larger than that":   {full + strings.Repeat(long, 20) + "\n" + full + "a\n", -1, strings.Repeat(long, 20) + "\na\n", ""},
 	} {
 		t.Run(title, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "log")
@@ -176,6 +180,26 @@ func TestRotationAtTheVeryEndIsSeen(t *testing.T) {
 	write(t, path, full+"c\n")
 	close(f.ended)
 	f.want(t, "b", "c")
+	f.wantEnd(t)
+}
+
+func TestAnEntryThatIsWrittenAnewAfterACrash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	write(t, path, full+"a\n"+full+"torn")
+	f := follow(t.Context(), t, path, -1)
+	f.want(t, "a")
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt([]byte(full+"whole, and longer\n"), int64(len(full+"a\n"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, "whole, and longer")
+	close(f.ended)
 	f.wantEnd(t)
 }
 

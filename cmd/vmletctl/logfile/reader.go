@@ -12,10 +12,13 @@ import (
 // reader reads one log file onwards.
 type reader struct {
 	file *os.File
-	at   int64  // how far it was read
-	torn []byte // the last entry's beginning, as long as its LF is not there
+	at   int64 // behind the last entry that was passed on
+	buf  []byte
 	to   *sink
 }
+
+// readSize is how much is read at a time, in bytes, unless one entry takes more.
+const readSize = 64 << 10
 
 // openAt opens the file before its last lines, or at its beginning if tail is negative.
 func openAt(path string, tail int, to *sink) (*reader, error) {
@@ -23,7 +26,7 @@ func openAt(path string, tail int, to *sink) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{file: f, to: to}
+	r := &reader{file: f, buf: make([]byte, readSize), to: to}
 	if tail >= 0 {
 		if err := r.seekTail(tail); err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -41,23 +44,29 @@ func (r *reader) seekTail(tail int) error {
 	return err
 }
 
-// drain passes on all entries that are there and were not read yet.
+// drain passes on all entries that are there and were not read yet. The beginning of one
+// is left for the next time: after a crash of its writer it is written anew.
 func (r *reader) drain() error {
 	if err := r.noticeCut(); err != nil {
 		return err
 	}
-	var block [32 << 10]byte
 	for {
-		n, err := r.file.ReadAt(block[:], r.at)
-		r.at += int64(n)
-		if err := r.take(block[:n]); err != nil {
+		n, err := r.file.ReadAt(r.buf, r.at)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if errors.Is(err, io.EOF) {
+		whole := bytes.LastIndexByte(r.buf[:n], '\n') + 1
+		for line := range bytes.Lines(r.buf[:whole]) {
+			if err := r.to.line(line); err != nil {
+				return err
+			}
+		}
+		r.at += int64(whole)
+		switch {
+		case n < len(r.buf):
 			return r.to.flush()
-		}
-		if err != nil {
-			return err
+		case whole == 0:
+			r.buf = make([]byte, 2*len(r.buf))
 		}
 	}
 }
@@ -66,27 +75,9 @@ func (r *reader) drain() error {
 func (r *reader) noticeCut() error {
 	info, err := r.file.Stat()
 	if err == nil && info.Size() < r.at {
-		r.at, r.torn = 0, nil
+		r.at = 0
 	}
 	return err
-}
-
-func (r *reader) take(p []byte) error {
-	for {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			r.torn = append(r.torn, p...)
-			return nil
-		}
-		line := p[:i+1]
-		if len(r.torn) > 0 {
-			line = append(r.torn, line...)
-		}
-		if err := r.to.line(line); err != nil {
-			return err
-		}
-		r.torn, p = r.torn[:0], p[i+1:]
-	}
 }
 
 // replaced reports whether another file lies at path now.
