@@ -89,7 +89,7 @@ func TestTapNamesFitAndDiffer(t *testing.T) {
 }
 
 // writePlugin makes a plugin of a shell script.
-func writePlugin(t *testing.T, dir, name, script string) string {
+func writePlugin(t testing.TB, dir, name, script string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {

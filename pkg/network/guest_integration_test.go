@@ -27,7 +27,7 @@ import (
 type tap struct{ *os.File }
 
 // openTap makes a tap in the host's namespace.
-func openTap(t *testing.T, name string) *tap {
+func openTap(t testing.TB, name string) *tap {
 	t.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -45,7 +45,7 @@ func openTap(t *testing.T, name string) *tap {
 }
 
 // closing closes what a test does not need any more; some have closed it before.
-func closing(t *testing.T, c io.Closer) {
+func closing(t testing.TB, c io.Closer) {
 	t.Helper()
 	if err := c.Close(); err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
@@ -53,7 +53,7 @@ func closing(t *testing.T, c io.Closer) {
 }
 
 // startQEMU makes the taps of a sandbox anew.
-func (h *host) startQEMU(t *testing.T, n vm.Network) {
+func (h *host) startQEMU(t testing.TB, n vm.Network) {
 	t.Helper()
 	h.stopQEMU(t, n)
 	for _, nic := range n.NICs {
@@ -61,7 +61,7 @@ func (h *host) startQEMU(t *testing.T, n vm.Network) {
 	}
 }
 
-func (h *host) stopQEMU(t *testing.T, n vm.Network) {
+func (h *host) stopQEMU(t testing.TB, n vm.Network) {
 	t.Helper()
 	for _, tap := range h.taps[n.Request.SandboxID] {
 		if err := tap.Close(); err != nil {
@@ -72,7 +72,7 @@ func (h *host) stopQEMU(t *testing.T, n vm.Network) {
 }
 
 // mustStart sets a sandbox up and wires a guest to it.
-func (h *host) mustStart(t *testing.T) (vm.Network, *tap) {
+func (h *host) mustStart(t testing.TB) (vm.Network, *tap) {
 	t.Helper()
 	n := h.mustSetup(t)
 	h.startQEMU(t, n)
@@ -82,7 +82,7 @@ func (h *host) mustStart(t *testing.T) (vm.Network, *tap) {
 	return n, h.taps[n.Request.SandboxID][0]
 }
 
-func (tp *tap) send(t *testing.T, f []byte) {
+func (tp *tap) send(t testing.TB, f []byte) {
 	t.Helper()
 	if _, err := tp.Write(f); err != nil {
 		t.Fatal(err)
@@ -90,12 +90,12 @@ func (tp *tap) send(t *testing.T, f []byte) {
 }
 
 // expect reads until a frame holds what is looked for.
-func (tp *tap) expect(t *testing.T, what []byte) []byte {
+func (tp *tap) expect(t testing.TB, what []byte) []byte {
 	t.Helper()
 	return mustRead(t, tp.File, what)
 }
 
-func mustRead(t *testing.T, from *os.File, what []byte) []byte {
+func mustRead(t testing.TB, from *os.File, what []byte) []byte {
 	t.Helper()
 	if err := from.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func mustRead(t *testing.T, from *os.File, what []byte) []byte {
 }
 
 // guestOf is the guest of a sandbox, as the frames name it.
-func (h *host) guestOf(t *testing.T, n vm.Network) frame.Guest {
+func (h *host) guestOf(t testing.TB, n vm.Network) frame.Guest {
 	t.Helper()
 	nic := n.NICs[0]
 	mac, err := net.ParseMAC(nic.MAC)
@@ -128,7 +128,7 @@ func (h *host) guestOf(t *testing.T, n vm.Network) frame.Guest {
 
 // listen opens a raw socket on an interface of the host: it reads what comes in and goes
 // out there, before any filter, and writes frames.
-func listen(t *testing.T, index int) *os.File {
+func listen(t testing.TB, index int) *os.File {
 	t.Helper()
 	all := int(uint16(unix.ETH_P_ALL)>>8 | uint16(unix.ETH_P_ALL)<<8)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, all)
@@ -144,7 +144,7 @@ func listen(t *testing.T, index int) *os.File {
 }
 
 // hostSide is the index of the host's end of the sandbox's interface.
-func hostSide(t *testing.T, n vm.Network) int {
+func hostSide(t testing.TB, n vm.Network) int {
 	t.Helper()
 	var index int
 	inside(t, n, func() error {
@@ -157,7 +157,7 @@ func hostSide(t *testing.T, n vm.Network) int {
 	return index
 }
 
-func (h *host) bridgeDevice(t *testing.T) netlink.Link {
+func (h *host) bridgeDevice(t testing.TB) netlink.Link {
 	t.Helper()
 	dev, err := netlink.LinkByName(h.bridge)
 	if err != nil {
@@ -167,7 +167,7 @@ func (h *host) bridgeDevice(t *testing.T) netlink.Link {
 }
 
 // counters are the packets that the sandbox's eth0 has received and sent.
-func counters(t *testing.T, n vm.Network) (received, sent uint64) {
+func counters(t testing.TB, n vm.Network) (received, sent uint64) {
 	t.Helper()
 	inside(t, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
@@ -181,7 +181,7 @@ func counters(t *testing.T, n vm.Network) (received, sent uint64) {
 
 // kernelGuest gives a tap a guest with a real stack: a network namespace whose interface has
 // the NIC's MAC and addresses, and frames carried between the two.
-func kernelGuest(t *testing.T, n vm.Network, wired *tap) ns.NetNS {
+func kernelGuest(t testing.TB, n vm.Network, wired *tap) ns.NetNS {
 	t.Helper()
 	guest, err := ns.TempNetNS()
 	if err != nil {
@@ -259,7 +259,7 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // listenIn opens a TCP listener in a namespace.
-func listenIn(t *testing.T, space ns.NetNS, address string) net.Listener {
+func listenIn(t testing.TB, space ns.NetNS, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	err := space.Do(func(ns.NetNS) (err error) {
@@ -275,7 +275,7 @@ func listenIn(t *testing.T, space ns.NetNS, address string) net.Listener {
 
 // dialIn opens a TCP connection from a namespace. The address is numeric: a name would be
 // looked up on another thread.
-func dialIn(t *testing.T, space ns.NetNS, address string) net.Conn {
+func dialIn(t testing.TB, space ns.NetNS, address string) net.Conn {
 	t.Helper()
 	var conn net.Conn
 	err := space.Do(func(ns.NetNS) (err error) {

@@ -113,7 +113,7 @@ var hosts atomic.Int32
 
 // newHost opens a Network for which the bridge plugin, with host-local and portmap, is
 // configured, and when the test ends looks whether all is gone.
-func newHost(t *testing.T, configure ...func(*Config)) *host {
+func newHost(t testing.TB, configure ...func(*Config)) *host {
 	t.Helper()
 	number := int(hosts.Add(1))
 	dir, state := t.TempDir(), fmt.Sprintf("/run/vmlet-%d", number)
@@ -146,7 +146,7 @@ func newHost(t *testing.T, configure ...func(*Config)) *host {
 }
 
 // open makes a new Network on the same folders, as a new process would.
-func (h *host) open(t *testing.T) {
+func (h *host) open(t testing.TB) {
 	t.Helper()
 	var err error
 	if h.net, err = New(h.conf); err != nil {
@@ -155,7 +155,7 @@ func (h *host) open(t *testing.T) {
 	t.Cleanup(h.net.Close)
 }
 
-func pluginFolder(t *testing.T) string {
+func pluginFolder(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("VMLET_TEST_CNI_BIN")
 	if dir == "" {
@@ -173,7 +173,7 @@ func pluginFolder(t *testing.T) string {
 
 // configure writes the CNI configuration: a main plugin, real or one that a test wrote, and
 // after it others, as JSON, of which portmap is the last.
-func (h *host) configure(t *testing.T, main, others string) {
+func (h *host) configure(t testing.TB, main, others string) {
 	t.Helper()
 	text := fmt.Sprintf(`{"cniVersion":"1.1.0","name":"pods%d","plugins":[
 		{"type":%q,"bridge":%q,"isGateway":true,"mtu":1400,"ipam":{"type":"host-local","dataDir":%q,
@@ -185,7 +185,7 @@ func (h *host) configure(t *testing.T, main, others string) {
 }
 
 // plugin writes a plugin of a shell script; REAL is the folder of the real ones.
-func (h *host) plugin(t *testing.T, name, script string) {
+func (h *host) plugin(t testing.TB, name, script string) {
 	t.Helper()
 	writePlugin(t, h.bin, name, strings.ReplaceAll(script, "REAL", h.real))
 }
@@ -196,7 +196,7 @@ func request() vm.NetworkRequest {
 	return vm.NetworkRequest{SandboxID: hex.EncodeToString(id), Name: "web", Namespace: "shop", UID: "u-1"}
 }
 
-func (h *host) mustSetup(t *testing.T) vm.Network {
+func (h *host) mustSetup(t testing.TB) vm.Network {
 	t.Helper()
 	n, err := h.net.Setup(t.Context(), request())
 	if err != nil {
@@ -205,7 +205,7 @@ func (h *host) mustSetup(t *testing.T) vm.Network {
 	return n
 }
 
-func (h *host) mustTeardown(t *testing.T, req vm.NetworkRequest) {
+func (h *host) mustTeardown(t testing.TB, req vm.NetworkRequest) {
 	t.Helper()
 	if err := h.net.Teardown(t.Context(), req); err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func (h *host) mustTeardown(t *testing.T, req vm.NetworkRequest) {
 }
 
 // inside runs do in a sandbox's namespace.
-func inside(t *testing.T, n vm.Network, do func() error) {
+func inside(t testing.TB, n vm.Network, do func() error) {
 	t.Helper()
 	if err := ns.WithNetNSPath(n.NetNS, func(ns.NetNS) error { return do() }); err != nil {
 		t.Fatal(err)
@@ -221,7 +221,7 @@ func inside(t *testing.T, n vm.Network, do func() error) {
 }
 
 // reboot is what a reboot of the host does to namespaces and to <state>.
-func (h *host) reboot(t *testing.T) {
+func (h *host) reboot(t testing.TB) {
 	t.Helper()
 	folder := h.conf.Paths.NetNS()
 	ids, err := sandboxesIn(folder)
@@ -244,7 +244,7 @@ func (h *host) reboot(t *testing.T) {
 }
 
 // held is what is left of sandboxes in files.
-func (h *host) held(t *testing.T) []string {
+func (h *host) held(t testing.TB) []string {
 	t.Helper()
 	var found []string
 	folders := []string{h.conf.Paths.NetNS(), h.conf.Paths.CNIAttachments(), filepath.Join(h.conf.Paths.CNICache(), "results")}
@@ -259,7 +259,7 @@ func (h *host) held(t *testing.T) []string {
 }
 
 // leased are the addresses that host-local has given out.
-func (h *host) leased(t *testing.T) []string {
+func (h *host) leased(t testing.TB) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(h.leases, "*", "*"))
 	if err != nil {
@@ -271,7 +271,7 @@ func (h *host) leased(t *testing.T) []string {
 }
 
 // ports are the interfaces of the host other than lo and the bridge.
-func (h *host) ports(t *testing.T) []string {
+func (h *host) ports(t testing.TB) []string {
 	t.Helper()
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -287,7 +287,7 @@ func (h *host) ports(t *testing.T) []string {
 }
 
 // eventually waits until left is empty: the kernel takes namespaces apart in its own time.
-func eventually(t *testing.T, what string, left func() string) {
+func eventually(t testing.TB, what string, left func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		rest := left()
@@ -301,7 +301,7 @@ func eventually(t *testing.T, what string, left func() string) {
 	}
 }
 
-func (h *host) mustBeClean(t *testing.T) {
+func (h *host) mustBeClean(t testing.TB) {
 	t.Helper()
 	for _, taps := range h.taps {
 		for _, tap := range taps {
@@ -340,7 +340,7 @@ func (h *host) mustBeClean(t *testing.T) {
 }
 
 // mustBeHome looks whether a thread of this process is in another network namespace.
-func mustBeHome(t *testing.T) {
+func mustBeHome(t testing.TB) {
 	t.Helper()
 	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
 	if err != nil || len(threads) == 0 {

@@ -32,7 +32,7 @@ func TestNetworkKeepsTheContract(t *testing.T) {
 		h := newHost(t)
 		return lifecycletest.NetworkHost{
 			Network:   h.net,
-			StartQEMU: h.startQEMU,
+			StartQEMU: func(t *testing.T, n vm.Network) { t.Helper(); h.startQEMU(t, n) },
 			LoseNetNS: func(t *testing.T, id string) {
 				t.Helper()
 				if err := removeNetNS(h.conf.Paths.SandboxNetNS(id)); err != nil {
@@ -102,7 +102,7 @@ func probes(g frame.Guest, from net.HardwareAddr) map[string][]byte {
 }
 
 // probe sends a frame to the sandbox and tells how many the sandbox sent after it arrived.
-func (h *host) probe(t *testing.T, n vm.Network, from *os.File, f []byte) uint64 {
+func probe(t *testing.T, n vm.Network, from *os.File, f []byte) uint64 {
 	t.Helper()
 	received, sent := counters(t, n)
 	if _, err := from.Write(f); err != nil {
@@ -127,7 +127,7 @@ func TestNobodyAnswersForAGuestThatIsDown(t *testing.T) {
 	silent := func(state string) {
 		t.Helper()
 		for name, f := range probes(g, bridge.Attrs().HardwareAddr) {
-			if sent := h.probe(t, n, from, f); sent > 0 {
+			if sent := probe(t, n, from, f); sent > 0 {
 				t.Errorf("%s: %s is answered with %d frames", state, name, sent)
 			}
 		}
@@ -153,7 +153,7 @@ func TestNobodyAnswersForAGuestThatIsDown(t *testing.T) {
 	// What the probes are worth: without our tables every one of them is answered.
 	nft(t, n, "flush ruleset")
 	for name, f := range probes(g, bridge.Attrs().HardwareAddr) {
-		if h.probe(t, n, from, f) == 0 {
+		if probe(t, n, from, f) == 0 {
 			t.Errorf("%s is not answered by a living stack: the test is blind", name)
 		}
 	}
@@ -230,7 +230,7 @@ func TestNetNSLearnsNothing(t *testing.T) {
 	nft(t, n, "delete table netdev vmlet") // as before the interface is closed
 	for name, f := range lessons {
 		before := knowledge(t, n)
-		h.probe(t, n, from, f)
+		probe(t, n, from, f)
 		if after := knowledge(t, n); after != before {
 			t.Errorf("from the %s the netns learned:\n%s\nbefore:\n%s", name, after, before)
 		}
@@ -238,7 +238,7 @@ func TestNetNSLearnsNothing(t *testing.T) {
 	nft(t, n, "flush ruleset")
 	for name, f := range lessons {
 		before := knowledge(t, n)
-		h.probe(t, n, from, f)
+		probe(t, n, from, f)
 		if knowledge(t, n) == before {
 			t.Errorf("from the %s a living stack learned nothing: the test is blind", name)
 		}
@@ -273,7 +273,7 @@ func TestOnlyTheGuestAnswersARP(t *testing.T) {
 	g, bridge := h.guestOf(t, n), h.bridgeDevice(t)
 	host := listen(t, bridge.Attrs().Index)
 	question := probes(g, bridge.Attrs().HardwareAddr)["ARP"]
-	if sent := h.probe(t, n, host, question); sent > 0 {
+	if sent := probe(t, n, host, question); sent > 0 {
 		t.Errorf("%d answers before the guest's", sent)
 	}
 	asked := tap.expect(t, question[14:])
