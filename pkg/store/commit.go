@@ -13,7 +13,8 @@ import (
 // are written together afterwards: one sync for all of them. A write that finds
 // nobody there is written at once.
 type committer struct {
-	db *bolt.DB
+	db     *bolt.DB
+	update func(func(*bolt.Tx) error) error // db.Update
 
 	mu    sync.Mutex // guards queue
 	queue []*write
@@ -56,7 +57,7 @@ func (c *committer) flush() {
 	c.queue = nil
 	c.mu.Unlock()
 
-	err := c.db.Update(func(tx *bolt.Tx) error { return apply(tx, batch) })
+	err := c.update(func(tx *bolt.Tx) error { return apply(tx, batch) })
 	if err != nil {
 		c.resync(batch)
 	}

@@ -84,7 +84,7 @@ func (s *Store) load(path string, opts Options, steps []migration) (err error) {
 	if s.owner, err = prepare(s.db, steps); err != nil {
 		return err
 	}
-	c := &committer{db: s.db}
+	c := &committer{db: s.db, update: s.db.Update}
 	s.sandboxes = newRecords(sandboxes, version, c, func(v vm.Sandbox) time.Time { return v.CreatedAt })
 	s.containers = newRecords(containers, version, c, func(v vm.Container) time.Time { return v.CreatedAt })
 	return s.db.View(func(tx *bolt.Tx) error {

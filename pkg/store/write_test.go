@@ -3,11 +3,13 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -147,23 +149,57 @@ func TestAPanickingChangeLeavesTheRecordFree(t *testing.T) {
 	}
 }
 
-func TestAFailedWriteLeavesReadersWithWhatIsOnDisk(t *testing.T) {
+// TestAFailedSyncLeavesReadersWithWhatIsInTheFile has the last sync of a transaction
+// fail: it is reported as failed, but its pages are in the file, and the next start
+// will most likely read them.
+func TestAFailedSyncLeavesReadersWithWhatIsInTheFile(t *testing.T) {
+	s := openAt(t, node(t))
+	for _, id := range []string{"updated", "deleted"} {
+		if err := s.Sandboxes().Create(id, sandbox(id, time.Now()), "create"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := errors.New("the last sync failed")
+	s.sandboxes.committer.update = func(do func(*bolt.Tx) error) error { return errors.Join(s.db.Update(do), failed) }
+	if _, err := s.Sandboxes().Update("updated", "count", count); !errors.Is(err, failed) || !errdefs.IsUnavailable(err) {
+		t.Errorf("error = %v, want Unavailable with the cause", err)
+	}
+	if err := s.Sandboxes().Delete("deleted", "delete"); !errors.Is(err, failed) {
+		t.Errorf("error = %v, want the cause", err)
+	}
+	if err := s.Sandboxes().Create("created", sandbox("created", time.Now()), "create"); !errors.Is(err, failed) {
+		t.Errorf("error = %v, want the cause", err)
+	}
+	if got, err := s.Sandboxes().Get("updated"); err != nil || got.Spec.Attempt != 1 {
+		t.Errorf("attempt = %d, %v; want 1 as in the file", got.Spec.Attempt, err)
+	}
+	if _, err := s.Sandboxes().Get("deleted"); !errdefs.IsNotFound(err) {
+		t.Errorf("error = %v, want NotFound as in the file", err)
+	}
+	if _, err := s.Sandboxes().Get("created"); err != nil {
+		t.Errorf("error = %v, want the record as in the file", err)
+	}
+}
+
+// TestAFailedWriteLeavesReadersWithWhatWasThere fails before anything is written.
+func TestAFailedWriteLeavesReadersWithWhatWasThere(t *testing.T) {
 	s := openAt(t, node(t))
 	if err := s.Sandboxes().Create("a", sandbox("a", time.Now()), "create"); err != nil {
 		t.Fatal(err)
 	}
-	// A failed last sync leaves a transaction in the file that was reported as failed.
-	b, _, err := encode(1, vm.Sandbox{ID: "a", Spec: vm.SandboxSpec{Name: "as on disk"}})
-	if err != nil {
-		t.Fatal(err)
+	failed := errors.New("no room")
+	s.sandboxes.committer.update = func(func(*bolt.Tx) error) error { return failed }
+	if _, err := s.Sandboxes().Update("a", "count", count); !errors.Is(err, failed) {
+		t.Errorf("error = %v, want the cause", err)
 	}
-	w := &write{bucket: sandboxes, id: "a", value: b, resync: func(onDisk []byte) { s.sandboxes.resync("a", onDisk) }}
-	if err := s.db.Update(func(tx *bolt.Tx) error { return apply(tx, []*write{w}) }); err != nil {
-		t.Fatal(err)
+	if err := s.Sandboxes().Delete("a", "delete"); !errors.Is(err, failed) {
+		t.Errorf("error = %v, want the cause", err)
 	}
-	s.sandboxes.committer.resync([]*write{w})
-	if got, err := s.Sandboxes().Get("a"); err != nil || got.Spec.Name != "as on disk" {
-		t.Errorf("name = %q, %v; want what the file has", got.Spec.Name, err)
+	if err := s.Sandboxes().Create("b", sandbox("b", time.Now()), "create"); !errors.Is(err, failed) {
+		t.Errorf("error = %v, want the cause", err)
+	}
+	if got := s.Sandboxes().List(); len(got) != 1 || got[0].Spec.Attempt != 0 {
+		t.Errorf("list = %v, want the one record as it was", got)
 	}
 }
 

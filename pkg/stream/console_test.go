@@ -278,3 +278,113 @@ func TestASpoolThatWasCutIsTroubleAndNotTheEnd(t *testing.T) {
 	w.mustCopy()
 	w.wantLines("F:one", "F:two")
 }
+
+// killAt has the process die at the n-th change of a file from now on.
+func (w *world) killAt(n int) { w.countdown, w.deadly = n, true }
+
+func TestAReopeningThatWasCutShortIsCompleted(t *testing.T) {
+	for seed := range uint64(8) { // the checkpoint is written before the kill, or not
+		w := quietWorld(t)
+		w.random = rand.New(rand.NewPCG(seed, 0))
+		w.print([]byte("one\n"))
+		w.mustCopy()
+		path := w.logs[0]
+		if err := os.Rename(path, path+".1"); err != nil {
+			t.Fatal(err)
+		}
+		w.killAt(0)
+		if err := w.do(func() error { return w.con.reopen() }); !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		w.print([]byte("two\n"))
+		w.mustCopy()
+		w.wantLines("F:two")
+	}
+}
+
+// TestALogThatIsRenamedBackOverItsSuccessorIsFound kills the process when the
+// checkpoint speaks of the new log already. kubelet, without an answer, puts the old one
+// back in its place, and renames it again for its next try.
+func TestALogThatIsRenamedBackOverItsSuccessorIsFound(t *testing.T) {
+	w := quietWorld(t)
+	w.print([]byte("one\n"))
+	w.mustCopy()
+	path := w.logs[0]
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.do(func() error { return w.con.reopen() }); err != nil {
+		t.Fatal(err)
+	}
+	w.die()
+	for _, name := range []string{path, path + ".2"} {
+		if err := os.Rename(path+".1", name); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(name, path+".1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.print([]byte("two\n"))
+	w.mustCopy()
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("a new log was made, which renaming the old one back will destroy: %v", err)
+	}
+	w.logs = []string{path + ".1"}
+	w.wantLines("F:one", "F:two")
+}
+
+func TestAPromptThatWasShownBeforeAKillIsEnded(t *testing.T) {
+	for seed := range uint64(8) {
+		w := quietWorld(t)
+		w.random = rand.New(rand.NewPCG(seed, 0))
+		w.print([]byte("login: "))
+		w.mustCopy()
+		w.now = w.now.Add(time.Second)
+		w.killAt(1) // after the log, while the checkpoint is written
+		if err := w.copy(false); !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		w.wantLines("P:login: ")
+		w.mustCopy()
+		if err := w.copy(true); err != nil {
+			t.Fatal(err)
+		}
+		w.wantLines("P:login: ", "F:")
+	}
+}
+
+func TestBetweenRetriesTheSpoolKeepsToItsCap(t *testing.T) {
+	w := quietWorld(t)
+	w.print([]byte("first\n"))
+	w.mustCopy()
+	failed := errors.New("as before")
+	f := &followed{console: w.con, retry: time.Hour, retryAt: w.now.Add(time.Hour), lastErr: failed}
+	f.limits.spoolCap = 16 << 10
+	w.print([]byte(strings.Repeat("0123456789abcde\n", 10000)))
+	if err := f.turn(t.Context(), w.buffers); !errors.Is(err, failed) {
+		t.Errorf("error = %v, want the last failure, which was not tried again", err)
+	}
+	if got := diskUse(t, w.path("spool")); got > 16<<10+2*4096 {
+		t.Errorf("the spool takes %d bytes", got)
+	}
+	w.wantLines("F:first")
+}
+
+func TestReopeningALogThatWasNotRenamedChangesNothing(t *testing.T) {
+	w := quietWorld(t)
+	w.print([]byte("one\n" + strings.Repeat("x", 5000) + "\n"))
+	w.killAt(1)
+	for w.copy(false) == nil { // until the entry is torn
+		t.Fatal("not killed")
+	}
+	torn, err := os.ReadFile(w.logs[0])
+	if err != nil || len(torn) == 0 || torn[len(torn)-1] == '\n' {
+		t.Fatalf("the log is not torn: %q, %v", torn, err)
+	}
+	if err := w.do(func() error { return w.con.reopen() }); err != nil {
+		t.Fatal(err)
+	}
+	w.mustCopy()
+	w.wantLines("F:one", "F:"+strings.Repeat("x", 5000))
+}

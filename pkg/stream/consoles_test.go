@@ -200,6 +200,30 @@ func TestAPromptIsShownWithoutAnotherEvent(t *testing.T) {
 	})
 }
 
+// TestWhatIsPrintedWhileCopyingEndsIsCopied prints when copying has found that nothing
+// is left, and before it has ended.
+func TestWhatIsPrintedWhileCopyingEndsIsCopied(t *testing.T) {
+	r := newRoom(t)
+	c := r.console("c")
+	var once sync.Once
+	ending, goOn := make(chan struct{}), make(chan struct{})
+	cs := r.consoles(func(cs *Consoles) {
+		cs.now = func() time.Time { // asked for after each read
+			if info, err := os.Stat(c.Log); err == nil && info.Size() > 0 {
+				once.Do(func() { close(ending); <-goOn })
+			}
+			return time.Now()
+		}
+	})
+	r.follow(cs, c)
+	r.print(c, "one\n")
+	<-ending
+	r.print(c, "two\n")
+	time.Sleep(5 * breath) // the event comes while copying has not ended
+	close(goOn)
+	r.waitFor("the second line is in the log", func() bool { return r.log(c.Log) == "one\ntwo\n" })
+}
+
 func TestFollowingWithoutASpoolIsNotFound(t *testing.T) {
 	r := newRoom(t)
 	c := r.console("c")
