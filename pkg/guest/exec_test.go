@@ -62,24 +62,38 @@ func leavesNothing(t *testing.T, h *host) {
 	if left := h.remembered(); len(left) != 0 {
 		t.Errorf("the agent remembers %v", left)
 	}
+	var left []string
+	for range 200 {
+		if left = h.files(t); left == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%v are left", left)
+}
+
+// files are those of the commands that were sent.
+func (h *host) files(t *testing.T) []string {
+	t.Helper()
+	tags := map[string]bool{}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, r := range h.executed {
-		tag := tagIn(fmt.Sprintf("%s", r.Arguments))
-		if tag == "" {
-			continue
+		tags[tagIn(fmt.Sprintf("%s", r.Arguments))] = true
+	}
+	h.mu.Unlock()
+	var found []string
+	for _, dir := range []string{"/tmp", "/run"} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
 		}
-		var left []string
-		for range 200 {
-			if left, _ = filepath.Glob("/[rt][um][np]/" + tag + ".*"); left == nil {
-				break
+		for _, e := range entries {
+			if tag, _, ok := strings.Cut(e.Name(), "."); ok && tags[tag] {
+				found = append(found, e.Name())
 			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		if left != nil {
-			t.Errorf("%v are left", left)
 		}
 	}
+	return found
 }
 
 func tagIn(arguments string) string {
