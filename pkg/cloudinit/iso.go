@@ -29,6 +29,9 @@ const (
 const (
 	// isoNoDate is a date of the volume that is not specified: 16 digits and a number.
 	isoNoDate = "0000000000000000\x00"
+	// isoLeast is the least size of an image. busybox's findfs and blkid see no label on
+	// what is smaller than 68 KiB.
+	isoLeast = 128 << 10
 	// isoEpoch is 1970-01-01 00:00:00 UTC in a directory record, the year less 1900 first.
 	// Not specified, all zero, would be November 1899 to Linux.
 	isoEpoch = "\x46\x01\x01\x00\x00\x00\x00"
@@ -63,7 +66,7 @@ func ISO(f Files) (_ []byte, err error) {
 	if err := fill(iso, contents); err != nil {
 		return nil, fmt.Errorf("seed ISO: %w", err)
 	}
-	return iso, nil
+	return append(iso, make([]byte, max(0, isoLeast-len(iso)))...), nil
 }
 
 // fill copies the contents into the extents of the files in the root directory, and takes
