@@ -136,6 +136,26 @@ func TestAnotherServersSocketIsSaidSo(t *testing.T) {
 	w.ctl(t, "doctor").wantError(t, exitFailed, w.socket+" does not serve /vmlet.v1.NodeService/Doctor", "vmletctl version")
 }
 
+func TestAServerThatGoesAwayIsSaidSo(t *testing.T) {
+	socket := filepath.Join(socketFolder(t), "vmlet.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close() //nolint:errcheck // it is to break off
+		}
+	}()
+	defer listener.Close() //nolint:errcheck // the test is over
+	w := &world{socket: socket}
+	w.ctl(t, "ps").wantError(t, exitFailed, "vmlet went away from "+socket, "vmletctl ps -a")
+}
+
 func TestTimeoutAndInterruption(t *testing.T) {
 	w := newWorld(t)
 	begun := make(chan struct{}, 1)

@@ -10,13 +10,19 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
+
+// The beginnings of what gRPC itself says of a connection that breaks off, before vmlet
+// was asked and while it was.
+var brokenConnection = []string{"connection error: ", "error reading from server: ", "closing transport due to: "}
 
 // errInterrupted is the end of what the user broke off.
 var errInterrupted = errors.New("interrupted")
@@ -50,6 +56,8 @@ func (e *edge) explain(ctx context.Context, method string, err error) error {
 		text = "vmlet did not answer in time; allow more by --timeout, or see what it is busy with: vmletctl ps"
 	case st.Code() == codes.Unavailable && dialErr != nil:
 		text = notConnected(e.address, dialErr)
+	case st.Code() == codes.Unavailable && slices.ContainsFunc(brokenConnection, func(b string) bool { return strings.HasPrefix(text, b) }):
+		text = fmt.Sprintf("vmlet went away from %s while it was asked; when it is back, look what became of it: vmletctl ps -a", e.address)
 	case st.Code() == codes.Unimplemented:
 		text = fmt.Sprintf("%s does not serve %s: it is not vmlet, or one of another version; compare: vmletctl version", e.address, method)
 	}

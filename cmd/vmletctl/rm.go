@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -52,8 +54,28 @@ func (c *client) remove(ctx context.Context, p pod) error {
 	}
 	var errs []error
 	for _, path := range logs {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeLog(path); err != nil {
 			errs = append(errs, fmt.Errorf("pod %s is removed, but its log is not: %w", p, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeLog removes a log file and what rotation has put beside it, which has the same
+// name and more behind it.
+func removeLog(path string) error {
+	beside, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, entry := range beside {
+		name := entry.Name()
+		if name != filepath.Base(path) && !strings.HasPrefix(name, filepath.Base(path)+".") {
+			continue
+		}
+		if err := os.Remove(filepath.Join(filepath.Dir(path), name)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -65,7 +63,7 @@ func (c *client) undo(ctx context.Context, id string, s spec) error {
 	if err := c.removeSandbox(ctx, id); err != nil {
 		return fmt.Errorf("and what was made of it is left: %w; remove it by vmletctl rm -f %s", err, short(id))
 	}
-	if err := os.Remove(s.logPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeLog(s.logPath()); err != nil {
 		return fmt.Errorf("and its log is left: %w", err)
 	}
 	return nil

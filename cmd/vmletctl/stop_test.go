@@ -69,12 +69,17 @@ func TestRmRemovesTheLogsOfItsOwnPodsOnly(t *testing.T) {
 		w.addPods(folder)
 		w.sandboxes[0].Labels = map[string]string{madeByLabel: label}
 		log := filepath.Join(folder, short(webBoot2)+".log") // the first boot's is gone already
-		if err := os.WriteFile(log, nil, 0o600); err != nil {
-			t.Fatal(err)
+		other := filepath.Join(folder, short(webBoot2)+".logbook")
+		for _, path := range []string{log, log + ".20260102-030405", other} {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.ctl(t, "rm", "-f", "web").wantOK(t)
-		if _, err := os.Stat(log); (err == nil) != kept {
-			t.Errorf("%s: %v", label, err)
+		for path, want := range map[string]bool{log: kept, log + ".20260102-030405": kept, other: true} {
+			if _, err := os.Stat(path); (err == nil) != want {
+				t.Errorf("%s: %s: %v", label, path, err)
+			}
 		}
 	}
 }
