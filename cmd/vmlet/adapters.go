@@ -68,7 +68,7 @@ func openAdapters(ctx context.Context, c config.Config, registry prometheus.Regi
 	}
 	a.closers = append(a.closers, a.hypervisor.Close)
 	a.guest = guest.New(a.hypervisor.Agent())
-	a.network, err = network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c)})
+	a.network, err = network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c), AddTimeout: c.CNI.Timeout, DelTimeout: c.CNI.Timeout})
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,9 @@ func (c Config) numberProblems() []problem {
 	if c.Defaults.Memory < c.Defaults.MinimumMemory {
 		add("defaults.memory", "%s is less than defaults.minimumMemory, %s", c.Defaults.Memory, c.Defaults.MinimumMemory)
 	}
+	if c.CNI.Timeout < time.Second {
+		add("cni.timeout", "%s is less than 1s", c.CNI.Timeout)
+	}
 	if c.Stats.Interval < time.Second {
 		add("stats.interval", "%s is less than 1s", c.Stats.Interval)
 	}

@@ -52,8 +52,9 @@ type QEMU struct {
 
 // CNI says where network configurations and plugins are.
 type CNI struct {
-	ConfDir string   `yaml:"confDir"`
-	BinDirs []string `yaml:"binDirs"`
+	ConfDir string        `yaml:"confDir"`
+	BinDirs []string      `yaml:"binDirs"`
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // Stream is the server of exec, attach and port-forward streams.

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -163,7 +164,7 @@ func (n *Node) writeConfig(extra string) {
 root: %s/node
 state: %s/state
 libvirt: {uri: %q, logDir: %s/log/qemu, qemuConf: %s/etc/qemu.conf}
-cni: {confDir: %s, binDirs: [%s, %s]}
+cni: {confDir: %s, binDirs: [%s, %s], timeout: 5s}
 log: {level: debug, format: json}
 metrics: {address: ""}
 stats: {interval: 1s}
@@ -195,7 +196,11 @@ func (n *Node) write(path, text string) {
 func (n *Node) dial() {
 	n.t.Helper()
 	conn, err := grpc.NewClient("unix://"+n.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
+		// The socket comes and goes with the daemon; who waits for it should not wait longer.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond}, MinConnectTimeout: time.Second,
+		}))
 	if err != nil {
 		n.t.Fatal(err)
 	}
