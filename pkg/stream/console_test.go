@@ -73,7 +73,7 @@ func TestAClockThatIsSetBackDoesNotTurnTimesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(string(b), entryTime.Format(timeLayout)); got != 2 {
+	if got := strings.Count(string(b), entryTime.Format(crilog.TimeLayout)); got != 2 {
 		t.Errorf("the log is\n%s", b)
 	}
 }
@@ -221,7 +221,7 @@ func TestALogThatSomebodyElseWritesIntoIsLeftAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head := entryTime.Format(timeLayout) + " stdout F "
+	head := entryTime.Format(crilog.TimeLayout) + " stdout F "
 	if want := head + "one\n" + head + "not ours\nhalf a line\n" + head + "two\n"; string(b) != want {
 		t.Errorf("the log is\n%s\nwant\n%s", b, want)
 	}

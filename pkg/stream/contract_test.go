@@ -84,7 +84,7 @@ func textOf(t *testing.T, path string) string {
 		if !bytes.HasSuffix(line, []byte("\n")) {
 			break // it is being written
 		}
-		e, err := stream.ParseEntry(line[:len(line)-1])
+		e, err := crilog.Parse(line[:len(line)-1])
 		if err != nil {
 			t.Fatal(err)
 		}

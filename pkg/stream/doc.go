@@ -11,7 +11,7 @@
 // notes in the checkpoint how far it got, and punches holes into the spool where it
 // was, so that it takes no more room on disk than what is not in the log yet.
 //
-// The log file is in the CRI format (see Entry). What becomes of the bytes:
+// The log file is in the CRI format (see pkg/crilog). What becomes of the bytes:
 //
 //   - A line ends at its LF. Carriage returns before it are dropped, as terminals need
 //     them and logs do not. Elsewhere a carriage return stays, since it means that the

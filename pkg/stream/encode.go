@@ -25,7 +25,7 @@ type rules struct {
 // encode turns raw into log entries stamped at, using dst's memory. It stops when there
 // is limit or more of them, in bytes.
 func encode(dst, raw []byte, at time.Time, limit int, r rules) batch {
-	head := appendHead(make([]byte, 0, len(timeLayout)+16), at, stdout, true)
+	head := crilog.AppendHead(make([]byte, 0, len(crilog.TimeLayout)+16), at, crilog.Stdout, true)
 	tagAt := len(head) - 2
 	b := batch{entries: dst[:0], mid: r.mid}
 	for len(b.entries) < limit {
@@ -50,7 +50,7 @@ func encode(dst, raw []byte, at time.Time, limit int, r rules) batch {
 			}
 		}
 		b.mid = end == split
-		out[begin+tagAt] = tag(b.mid)
+		out[begin+tagAt] = crilog.Tag(b.mid)
 		out = append(out, '\n')
 		b.entries = out
 		b.took += took

@@ -20,11 +20,11 @@ func lines(t *testing.T, entries []byte) []string {
 		if !bytes.HasSuffix(line, []byte("\n")) {
 			t.Fatalf("%q has no end", line)
 		}
-		e, err := ParseEntry(line[:len(line)-1])
+		e, err := crilog.Parse(line[:len(line)-1])
 		if err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		out = append(out, string(tag(e.Partial))+":"+string(e.Payload))
+		out = append(out, string(crilog.Tag(e.Partial))+":"+string(e.Payload))
 	}
 	return out
 }
@@ -174,7 +174,7 @@ func replayed(t *testing.T, raw, log []byte) {
 	t.Helper()
 	spooled := newReplay(bytes.NewReader(raw), 0, int64(len(raw)))
 	for line := range bytes.Lines(log) {
-		e, err := ParseEntry(line[:len(line)-1])
+		e, err := crilog.Parse(line[:len(line)-1])
 		if err != nil {
 			t.Fatal(err)
 		}

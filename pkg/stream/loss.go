@@ -65,9 +65,9 @@ func (c *console) reportLoss() error {
 	next.Time = c.stamp()
 	var entries []byte
 	if next.Mid { // its line has lost its end
-		entries = AppendEntry(entries, Entry{Time: next.Time, Stream: stdout})
+		entries = crilog.Append(entries, crilog.Entry{Time: next.Time, Stream: crilog.Stdout})
 	}
-	entries = AppendEntry(entries, Entry{Time: next.Time, Stream: stdout, Payload: lossLine(next.Lost)})
+	entries = crilog.Append(entries, crilog.Entry{Time: next.Time, Stream: crilog.Stdout, Payload: lossLine(next.Lost)})
 	next.Lost, next.Mid = 0, false
 	return c.commit(entries, next)
 }

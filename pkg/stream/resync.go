@@ -49,7 +49,7 @@ func resync(l *logFile, spool io.ReaderAt, spoolSize int64, p position) (positio
 
 // advance moves p behind an entry of the log, if that is what comes next.
 func (p *position) advance(line []byte, spooled *replay) (known bool, err error) {
-	e, err := ParseEntry(line)
+	e, err := crilog.Parse(line)
 	if err != nil {
 		return false, nil //nolint:nilerr // not an entry, so not one of ours
 	}
