@@ -87,8 +87,9 @@ func (p port) ip6() string       { return p.Name + "-from-guest-ip6" }
 
 // rules are the rules of a NIC that has a tap. To the guest everything goes: broadcast,
 // multicast and whatever its own filter will not want. From the guest goes what carries
-// its MAC and its addresses; the rest, tagged frames and DHCP included, ends at the
-// chain's policy, which the last rule only counts for. The frequent comes first.
+// its MAC and its addresses; the rest ends at the chain's policy, which the last rule only
+// counts for: tagged frames, DHCP, and ARP's search for duplicates (RFC 5227, sender
+// 0.0.0.0), whose answer is silence as it should be. The frequent comes first.
 func (p port) rules() []rule {
 	rules := []rule{{p.toGuest(), join(forward(p.tap))}}
 	add := func(parts ...[]any) { rules = append(rules, rule{p.fromGuest(), join(parts...)}) }

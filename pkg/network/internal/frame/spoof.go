@@ -66,6 +66,7 @@ func (g Guest) arp() []Case {
 	return []Case{
 		{"ARP request", g.send(TypeARP, arp(Request, g.MAC, g.IP4)), true},
 		{"ARP reply", g.send(TypeARP, arp(Reply, g.MAC, g.IP4)), true},
+		{"ARP probe", g.send(TypeARP, arp(Request, g.MAC, zeroIP4)), false},
 		{"ARP reply for another address", g.send(TypeARP, arp(Reply, g.MAC, g.Gateway)), false},
 		{"ARP reply with another MAC inside", g.send(TypeARP, arp(Reply, otherMAC, g.IP4)), false},
 		{"ARP reply from another MAC", Ethernet(Broadcast, otherMAC, TypeARP, arp(Reply, otherMAC, g.IP4)), false},
