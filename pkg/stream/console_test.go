@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
 )
 
 func quietWorld(t *testing.T) *world {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vmlet/vmlet/pkg/crilog"
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/stream"
 	"github.com/vmlet/vmlet/pkg/vm"

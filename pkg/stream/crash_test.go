@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmlet/vmlet/pkg/crilog"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 

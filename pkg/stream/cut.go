@@ -4,6 +4,10 @@ package stream
 
 import "bytes"
 
+// MaxPayload is the length in bytes above which a line is cut into several entries.
+// It is containerd's default (max_container_log_line_size) and what kubelet expects.
+const MaxPayload = 16 * 1024
+
 // ending is why a piece of console output ends where it does.
 type ending int
 

@@ -2,7 +2,11 @@
 
 package stream
 
-import "time"
+import (
+	"time"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
+)
 
 // batch is what one read from a spool becomes.
 type batch struct {

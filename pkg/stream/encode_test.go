@@ -8,9 +8,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
 )
+
+var entryTime = time.Date(2026, 1, 2, 3, 4, 5, 60, time.UTC)
 
 // lines describes entries for tests: "F:..." or "P:...", one each.
 func lines(t *testing.T, entries []byte) []string {

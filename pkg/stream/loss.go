@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
 )
 
 // errCut is reported when somebody made a spool shorter, which nobody should.

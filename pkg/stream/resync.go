@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
 )
 
 // longestEntry is more than any entry of ours has.
