@@ -101,8 +101,8 @@ func newEthernet(nic vm.NIC) (ethernet, error) {
 }
 
 // newRoute writes a route. One without a gateway still gets a via, the unspecified
-// address, which kernel and networkd take for none: without it cloud-init's renderers for
-// ifupdown and sysconfig fail on the whole file.
+// address, which networkd, NetworkManager and, for IPv4, the kernel take for none: without
+// it cloud-init's renderers for ifupdown and sysconfig fail on the whole file.
 func newRoute(r vm.Route, addresses []vm.NICAddress) route {
 	out := route{To: text(r.To.Masked().String()), Metric: r.Metric, MTU: r.MTU}
 	switch {

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -42,20 +43,20 @@ type qemu struct {
 	sync int
 }
 
-func boot(t testing.TB) *qemu {
-	t.Helper()
+func boot(tb testing.TB) *qemu {
+	tb.Helper()
 	image := os.Getenv("VMLET_TEST_GUEST_IMAGE")
 	if image == "" {
 		image = "../../bin/tiny.qcow2"
 	}
 	image, err := filepath.Abs(image)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	root := filepath.Join(dir, "root.qcow2")
 	if out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image, root).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		tb.Fatalf("%v: %s", err, out)
 	}
 	q := &qemu{dir: dir, cmd: exec.Command("qemu-system-x86_64",
 		"-machine", "q35,accel=tcg", "-cpu", "max", "-m", "128", "-nodefaults", "-display", "none",
@@ -67,21 +68,31 @@ func boot(t testing.TB) *qemu {
 	var stderr bytes.Buffer
 	q.cmd.Stderr = &stderr
 	if err := q.cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if q.conn != nil {
-			q.conn.Close()
-		}
+	tb.Cleanup(func() {
+		q.hangUp(tb)
 		if err := q.cmd.Process.Kill(); err == nil {
-			_ = q.cmd.Wait()
+			tb.Logf("QEMU was killed: %v", q.cmd.Wait())
 		}
-		if t.Failed() {
-			console, _ := os.ReadFile(filepath.Join(dir, "console"))
-			t.Logf("QEMU: %s\nconsole: %s", &stderr, console)
+		if console, err := os.ReadFile(filepath.Join(dir, "console")); tb.Failed() {
+			tb.Logf("QEMU: %s\nconsole (%v): %s", &stderr, err, console)
 		}
 	})
 	return q
+}
+
+func (q *qemu) hangUp(tb testing.TB) {
+	tb.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return
+	}
+	if err := q.conn.Close(); err != nil {
+		tb.Error(err)
+	}
+	q.conn = nil
 }
 
 // Command implements Transport, as libvirt does it: a fresh connection, and one whose
@@ -105,7 +116,7 @@ func (q *qemu) Command(ctx context.Context, id string, cmd []byte) ([]byte, erro
 	}
 	answer, err := q.ask(cmd)
 	if err != nil {
-		q.conn.Close()
+		err = errors.Join(err, q.conn.Close())
 		q.conn = nil
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
@@ -201,7 +212,7 @@ func BenchmarkExec(b *testing.B) {
 	for name, run := range map[string]func() error{
 		"ping": func() error { return a.ping(ctx, "guest") },
 		"bare guest-exec": func() error {
-			pid, err := a.start(ctx, "guest", execArguments{Path: "/bin/true", CaptureOutput: true})
+			pid, err := a.start(ctx, "guest", execArguments{Path: "/bin/true", Arg: []string{}, CaptureOutput: true})
 			if err == nil {
 				_, err = a.wait(ctx, "guest", pid)
 			}
