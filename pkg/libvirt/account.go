@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -29,8 +30,11 @@ func parseAccount(label string) (account, error) {
 	}
 	a := account{uid: uid, groups: []uint32{gid}}
 	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if _, nameless := errors.AsType[user.UnknownUserIdError](err); nameless {
+		return a, nil // nor has it further groups
+	}
 	if err != nil {
-		return a, nil // a number without a name has no further groups
+		return a, fmt.Errorf("look up QEMU's user %d: %w", uid, err)
 	}
 	ids, err := u.GroupIds()
 	if err != nil {

@@ -13,15 +13,15 @@ import (
 	virt "libvirt.org/go/libvirt"
 )
 
-// hang occupies n slots of a connection until release is called.
-func hang(t *testing.T, c *conn, n int) (release func()) {
+// hang occupies all slots of a connection until release is called.
+func hang(t *testing.T, c *conn) (release func()) {
 	t.Helper()
 	gate, began := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
-	for range n {
+	for range callsInFlight {
 		wg.Go(func() {
-			// Not the test's context: that ends before its cleanup.
-			if err := run(context.Background(), c, "hang", "", func(*session) error {
+			// The test's own context ends before its cleanup.
+			if err := run(context.WithoutCancel(t.Context()), c, "hang", "", func(*session) error {
 				began <- struct{}{}
 				<-gate
 				return nil
@@ -30,7 +30,7 @@ func hang(t *testing.T, c *conn, n int) (release func()) {
 			}
 		})
 	}
-	for range n {
+	for range callsInFlight {
 		<-began
 	}
 	release = sync.OnceFunc(func() { close(gate); wg.Wait() })
@@ -40,10 +40,10 @@ func hang(t *testing.T, c *conn, n int) (release func()) {
 
 func TestNoMoreCallsRunThanThereAreSlots(t *testing.T) {
 	h := newTestHypervisor(t)
-	release := hang(t, h.domains, callsInFlight)
-	entered := make(chan struct{})
+	release := hang(t, h.domains)
+	entered, ended := make(chan struct{}), make(chan error)
 	go func() {
-		_ = run(t.Context(), h.domains, "one more", "", func(*session) error { close(entered); return nil })
+		ended <- run(t.Context(), h.domains, "one more", "", func(*session) error { close(entered); return nil })
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -57,7 +57,9 @@ func TestNoMoreCallsRunThanThereAreSlots(t *testing.T) {
 	default:
 	}
 	release()
-	<-entered
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestCallersLeaveAHangingCallAndItsSlotComesBack(t *testing.T) {
@@ -83,7 +85,7 @@ func TestCallersLeaveAHangingCallAndItsSlotComesBack(t *testing.T) {
 // Hung calls into one guest's agent must not stop anything else.
 func TestConnectionsDoNotHoldUpEachOther(t *testing.T) {
 	h := newTestHypervisor(t)
-	hang(t, h.agentConn, callsInFlight)
+	hang(t, h.agentConn)
 	if err := h.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -94,11 +96,11 @@ func TestConnectionsDoNotHoldUpEachOther(t *testing.T) {
 
 func TestReadyDoesNotWaitForBusySlots(t *testing.T) {
 	h := newTestHypervisor(t)
-	hang(t, h.domains, callsInFlight)
+	hang(t, h.domains)
 	if err := h.Ready(t.Context()); err != nil {
 		t.Errorf("with all slots for domains taken: %v", err)
 	}
-	hang(t, h.eventConn, callsInFlight)
+	hang(t, h.eventConn)
 	if err := h.Ready(t.Context()); !errors.Is(err, errdefs.ErrUnavailable) {
 		t.Errorf("with a libvirt that answers nothing: %v, want Unavailable", err)
 	}
@@ -113,8 +115,11 @@ func TestObserverHearsOfEachCall(t *testing.T) {
 		defer mu.Unlock()
 		heard[operation] = err
 	}
-	_, _ = h.Domains(t.Context())
-	_ = h.Start(t.Context(), testID)
+	_, listErr := h.Domains(t.Context())
+	startErr := h.Start(t.Context(), testID)
+	if listErr != nil || startErr == nil {
+		t.Fatalf("list: %v, start: %v", listErr, startErr)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	if err, ok := heard["list domains"]; !ok || err != nil {

@@ -41,9 +41,12 @@ type conn struct {
 	why  error         // why it is down
 }
 
-// newConn starts to dial and returns at once.
-func newConn(cfg Config, setUp func(*session) error, onUp func(ctx context.Context, again bool)) *conn {
-	ctx, cancel := context.WithCancel(context.Background())
+// newConn starts to dial and returns at once. The connection is kept up until ctx ends or
+// it is closed.
+func newConn(
+	ctx context.Context, cfg Config, setUp func(*session) error, onUp func(ctx context.Context, again bool),
+) *conn {
+	ctx, cancel := context.WithCancel(ctx)
 	c := &conn{
 		uri: cfg.URI, observe: cfg.Observe, setUp: setUp, onUp: onUp,
 		slots: make(chan struct{}, callsInFlight),

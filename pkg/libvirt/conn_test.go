@@ -46,7 +46,11 @@ func silentDaemon(t *testing.T) (uri string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return "qemu+unix:///system?socket=" + socket
 }
 
@@ -101,11 +105,11 @@ func TestLostConnectionComesBackAndSaysSo(t *testing.T) {
 
 func TestConfigMustBeComplete(t *testing.T) {
 	whole := Config{URI: testURI, Owner: "x", LogDir: "/x"}
-	for _, clear := range []func(*Config){
+	for _, unset := range []func(*Config){
 		func(c *Config) { c.URI = "" }, func(c *Config) { c.Owner = "" }, func(c *Config) { c.LogDir = "" },
 	} {
 		cfg := whole
-		clear(&cfg)
+		unset(&cfg)
 		if _, err := New(t.Context(), cfg); !errors.Is(err, errdefs.ErrInvalidArgument) {
 			t.Errorf("New(%+v): %v, want InvalidArgument", cfg, err)
 		}

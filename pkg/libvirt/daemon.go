@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +24,7 @@ const peerTimeout = time.Second
 
 // daemonPID is the process that listens on the socket of a URI: libvirtd, or systemd where
 // that listens in its place, which has the same view of the file system.
-func daemonPID(uri string) (int, error) {
+func daemonPID(ctx context.Context, uri string) (int, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
@@ -36,7 +37,7 @@ func daemonPID(uri string) (int, error) {
 		sockets = []string{socket}
 	}
 	for _, socket := range sockets {
-		pid, err := peerPID(socket)
+		pid, err := peerPID(ctx, socket)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return pid, err
 		}
@@ -45,13 +46,19 @@ func daemonPID(uri string) (int, error) {
 }
 
 // peerPID asks the kernel who listens on a unix socket.
-func peerPID(socket string) (int, error) {
-	c, err := net.DialTimeout("unix", socket, peerTimeout)
+func peerPID(ctx context.Context, socket string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
+	defer c.Close() //nolint:errcheck // nothing was written
+	unixConn, ok := c.(*net.UnixConn)
+	if !ok {
+		return 0, fmt.Errorf("%s: %T is no unix socket: %w", socket, c, errdefs.ErrInternal)
+	}
+	raw, err := unixConn.SyscallConn()
 	if err != nil {
 		return 0, err
 	}

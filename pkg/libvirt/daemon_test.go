@@ -12,14 +12,14 @@ import (
 )
 
 func TestDaemonIsWhoListensOnTheSocketOfTheURI(t *testing.T) {
-	if pid, err := daemonPID(silentDaemon(t)); err != nil || pid != os.Getpid() {
+	if pid, err := daemonPID(t.Context(), silentDaemon(t)); err != nil || pid != os.Getpid() {
 		t.Errorf("got %d, %v; want %d", pid, err, os.Getpid())
 	}
 }
 
 func TestDaemonOfAnotherHostOrUserIsNotLookedFor(t *testing.T) {
 	for _, uri := range []string{"qemu+ssh://host/system", "qemu:///session", "test:///default"} {
-		if pid, err := daemonPID(uri); !errors.Is(err, errdefs.ErrNotImplemented) {
+		if pid, err := daemonPID(t.Context(), uri); !errors.Is(err, errdefs.ErrNotImplemented) {
 			t.Errorf("%s: %d, %v; want NotImplemented", uri, pid, err)
 		}
 	}
@@ -27,7 +27,7 @@ func TestDaemonOfAnotherHostOrUserIsNotLookedFor(t *testing.T) {
 
 func TestDaemonThatIsNotThereIsUnavailable(t *testing.T) {
 	uri := "qemu+unix:///system?socket=" + filepath.Join(t.TempDir(), "none")
-	if pid, err := daemonPID(uri); !errors.Is(err, errdefs.ErrUnavailable) {
+	if pid, err := daemonPID(t.Context(), uri); !errors.Is(err, errdefs.ErrUnavailable) {
 		t.Errorf("got %d, %v; want Unavailable", pid, err)
 	}
 }

@@ -30,8 +30,8 @@ func (h *Hypervisor) Destroy(ctx context.Context, id string) error {
 	}
 	if q, err := openQEMU(h.cfg.ProcRoot, id); err == nil {
 		// What fails here is no failure of Destroy: libvirt does all of it again, slower.
-		_ = q.terminate(ctx)
 		defer q.release()
+		_ = q.terminate(ctx) //nolint:errcheck // see above
 	}
 	err = h.with(ctx, "destroy domain", id, func(dom *virt.Domain) error {
 		err := dom.Destroy()
@@ -80,6 +80,6 @@ func (h *Hypervisor) AwaitExit(ctx context.Context, id string) error {
 	}
 	defer q.release()
 	// Without the right to do so the event comes when libvirt sends it.
-	_ = q.holdSockets()
+	_ = q.holdSockets() //nolint:errcheck // see above
 	return q.wait(ctx)
 }

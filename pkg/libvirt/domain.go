@@ -16,7 +16,8 @@ import (
 // Define implements lifecycle.Hypervisor.
 func (h *Hypervisor) Define(ctx context.Context, m vm.Machine) error {
 	const operation = "define domain"
-	if m.Owner != h.cfg.Owner || m.UUID != vm.UUIDFromID(m.SandboxID) || m.Name != vm.DomainName(m.SandboxID) {
+	if !isID(m.SandboxID) || m.Owner != h.cfg.Owner ||
+		m.UUID != vm.UUIDFromID(m.SandboxID) || m.Name != vm.DomainName(m.SandboxID) {
 		return fmt.Errorf("%s of sandbox %s: owner, UUID and name do not go with it: %w",
 			operation, m.SandboxID, errdefs.ErrInvalidArgument)
 	}
@@ -32,7 +33,7 @@ func (h *Hypervisor) Define(ctx context.Context, m vm.Machine) error {
 		if err := h.mayDefine(s, m.SandboxID); err != nil {
 			return err
 		}
-		dom, err := s.DomainDefineXMLFlags(text, virt.DOMAIN_DEFINE_VALIDATE)
+		dom, err := s.DomainDefineXML(text)
 		if err != nil {
 			return err
 		}

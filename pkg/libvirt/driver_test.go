@@ -80,9 +80,12 @@ func (s stranger) define(name, id, owner string) *virt.Domain {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
-		_ = dom.Destroy()
-		_ = dom.Undefine()
-		free(dom)
+		defer free(dom)
+		for _, end := range []func() error{dom.Destroy, dom.Undefine} {
+			if err := end(); err != nil && !hasCode(err, virt.ERR_OPERATION_INVALID) && !hasCode(err, virt.ERR_NO_DOMAIN) {
+				s.t.Error(err)
+			}
+		}
 	})
 	return dom
 }

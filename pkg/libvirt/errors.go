@@ -61,7 +61,7 @@ func classify(err error) error {
 	if class, ok := classes[lerr.Code]; ok {
 		return fmt.Errorf("%s: %w", plainText(err), class)
 	}
-	return fmt.Errorf("%s (libvirt error %d)", plainText(err), lerr.Code)
+	return fmt.Errorf("%s (libvirt error %d)", plainText(err), int(lerr.Code))
 }
 
 // plainText is the error's text with libvirt's message instead of the binding's dump.

@@ -5,7 +5,6 @@ package libvirt
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	virt "libvirt.org/go/libvirt"
@@ -24,7 +23,7 @@ type eventLoop struct {
 	mu         sync.Mutex
 	registered bool
 	users      int
-	stopping   *atomic.Bool
+	stopping   chan struct{}
 	done       chan struct{}
 }
 
@@ -41,17 +40,27 @@ func (l *eventLoop) acquire() (release func() error, err error) {
 	}
 	l.users++
 	if l.users == 1 {
-		l.stopping, l.done = &atomic.Bool{}, make(chan struct{})
+		l.stopping, l.done = make(chan struct{}), make(chan struct{})
 		go runLoop(l.stopping, l.done)
 	}
 	return sync.OnceValue(l.release), nil
 }
 
-func runLoop(stopping *atomic.Bool, done chan<- struct{}) {
+func runLoop(stopping <-chan struct{}, done chan<- struct{}) {
 	defer close(done)
-	for !stopping.Load() {
-		if err := virt.EventRunDefaultImpl(); err != nil {
-			time.Sleep(loopRetry)
+	for {
+		err := virt.EventRunDefaultImpl()
+		select {
+		case <-stopping:
+			return
+		default:
+		}
+		if err != nil {
+			select {
+			case <-stopping:
+				return
+			case <-time.After(loopRetry):
+			}
 		}
 	}
 }
@@ -66,7 +75,7 @@ func (l *eventLoop) release() error {
 	if l.users > 0 {
 		return nil
 	}
-	l.stopping.Store(true)
+	close(l.stopping)
 	timer, err := virt.EventAddTimeout(0, func(int) {})
 	if err != nil {
 		return fmt.Errorf("wake libvirt's event loop: %w", classify(err))

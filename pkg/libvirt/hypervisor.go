@@ -47,13 +47,13 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	lifetime, stop := context.WithCancel(context.Background())
+	lifetime, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h := &Hypervisor{cfg: cfg, host: thisHost, releaseLoop: releaseLoop, stop: stop}
 	h.events = newEvents(h)
 	ignore := func(context.Context, bool) {}
-	h.domains = newConn(cfg, ping, ignore)
-	h.agentConn = newConn(cfg, ping, ignore)
-	h.eventConn = newConn(cfg, h.events.subscribe, h.events.resumed)
+	h.domains = newConn(lifetime, cfg, ping, ignore)
+	h.agentConn = newConn(lifetime, cfg, ping, ignore)
+	h.eventConn = newConn(lifetime, cfg, h.events.subscribe, h.events.resumed)
 	h.events.run(lifetime, &h.background)
 	for _, c := range h.conns() {
 		select {

@@ -17,12 +17,12 @@ import (
 // none, FailedPrecondition if its UUID or its name belongs to a domain of someone else.
 // The caller frees it.
 func (h *Hypervisor) find(s *session, id string) (*virt.Domain, error) {
-	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
+	if !isID(id) {
 		return nil, fmt.Errorf("%q is not the ID of a sandbox: %w", id, errdefs.ErrNotFound)
 	}
 	dom, err := s.LookupDomainByUUIDString(vm.UUIDFromID(id))
 	if hasCode(err, virt.ERR_NO_DOMAIN) {
-		return nil, h.findNameless(s, id, err)
+		return nil, explainAbsence(s, id, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up the domain: %w", err)
@@ -38,9 +38,15 @@ func (h *Hypervisor) find(s *session, id string) (*virt.Domain, error) {
 	return dom, nil
 }
 
-// findNameless explains that no domain has the sandbox's UUID: there may be a foreign one
-// of its name.
-func (h *Hypervisor) findNameless(s *session, id string, notFound error) error {
+// isID tells whether a text could be the ID of a sandbox, which as a UUID names a domain.
+func isID(text string) bool {
+	raw, err := hex.DecodeString(text)
+	return err == nil && len(raw) == 16
+}
+
+// explainAbsence is the error for a sandbox whose UUID no domain has: there may be a foreign
+// one of its name.
+func explainAbsence(s *session, id string, notFound error) error {
 	name := vm.DomainName(id)
 	dom, err := s.LookupDomainByName(name)
 	switch {
@@ -58,7 +64,10 @@ func (h *Hypervisor) findNameless(s *session, id string, notFound error) error {
 func markOf(dom *virt.Domain) (domainxml.Mark, error) {
 	text, err := dom.GetMetadata(virt.DOMAIN_METADATA_ELEMENT, domainxml.Namespace, virt.DOMAIN_AFFECT_CURRENT)
 	if hasCode(err, virt.ERR_NO_DOMAIN_METADATA) {
-		name, _ := dom.GetName() // only for the text of the error
+		name, err := dom.GetName()
+		if err != nil {
+			return domainxml.Mark{}, fmt.Errorf("read the name of a domain without a mark: %w", err)
+		}
 		return domainxml.Mark{}, notOurs(name)
 	}
 	if err != nil {
@@ -76,4 +85,6 @@ func notOurs(which string) error {
 }
 
 // free drops a domain object. It fails only for an object that is not one.
-func free(dom *virt.Domain) { _ = dom.Free() }
+func free(dom *virt.Domain) {
+	_ = dom.Free() //nolint:errcheck // there is nothing to free then
+}

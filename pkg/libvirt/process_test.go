@@ -23,6 +23,7 @@ type fakeProc map[string]struct {
 }
 
 func (p fakeProc) write(t *testing.T) (root string) {
+	t.Helper()
 	root = t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "uptime"), []byte("1 1\n"), 0o600); err != nil {
 		t.Fatal(err)

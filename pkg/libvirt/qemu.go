@@ -67,10 +67,10 @@ func openQEMU(root, id string) (*qemu, error) {
 // release lets go of the process and its sockets.
 func (q *qemu) release() {
 	for _, fd := range q.held {
-		_ = unix.Close(fd)
+		_ = unix.Close(fd) //nolint:errcheck // a copy to which nothing was written
 	}
 	q.held = nil
-	_ = q.pidfd.Close()
+	_ = q.pidfd.Close() //nolint:errcheck // as above
 }
 
 // holdSockets copies QEMU's sockets. It needs the right to trace QEMU, which a security
@@ -121,7 +121,9 @@ func (q *qemu) wait(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("wait for QEMU's process %d: %w", q.pid, err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = q.pidfd.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		_ = q.pidfd.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // fails only for a closed one, which ends the wait too
+	})
 	defer stop()
 	err = raw.Read(func(fd uintptr) bool {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)

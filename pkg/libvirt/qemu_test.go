@@ -28,17 +28,17 @@ func child(t *testing.T) (q *qemu, peer net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours.Close()
+	closeAll(t, ours)
 	cmd := exec.Command("cat")
 	cmd.Stdin, cmd.Stdout = theirs, theirs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	theirs.Close()
+	closeAll(t, theirs)
 	reaped := make(chan struct{})
 	go func() {
 		defer close(reaped)
-		_ = cmd.Wait()
+		_ = cmd.Wait() //nolint:errcheck // it is killed, or was
 	}()
 	fd, err := unix.PidfdOpen(cmd.Process.Pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -46,12 +46,23 @@ func child(t *testing.T) (q *qemu, peer net.Conn) {
 	}
 	q = &qemu{root: "/proc", pid: cmd.Process.Pid, pidfd: os.NewFile(uintptr(fd), "pidfd")}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Error(err)
+		}
 		<-reaped
 		q.release()
-		peer.Close()
+		closeAll(t, peer)
 	})
 	return q, peer
+}
+
+func closeAll(t *testing.T, closers ...io.Closer) {
+	t.Helper()
+	for _, c := range closers {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestWaitReturnsWhenTheProcessIsGone(t *testing.T) {
@@ -97,7 +108,9 @@ func TestHeldSocketStaysOpenUntilRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed := func(patience time.Duration) error {
-		_ = peer.SetReadDeadline(time.Now().Add(patience))
+		if err := peer.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
 		_, err := peer.Read(make([]byte, 1))
 		return err
 	}

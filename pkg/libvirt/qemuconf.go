@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -32,49 +33,54 @@ func ParseQEMUConf(text string) (QEMUConf, error) {
 	tokens := slices.DeleteFunc(confToken.FindAllString(text, -1), func(token string) bool { return token[0] == '#' })
 	conf := QEMUConf{OwnCgroups: true}
 	for len(tokens) > 0 {
-		name, values, rest, err := nextSetting(tokens)
+		s, rest, err := nextSetting(tokens)
 		if err != nil {
 			return QEMUConf{}, fmt.Errorf("qemu.conf: %w", err)
 		}
-		switch name {
+		switch s.name {
 		case "cgroup_controllers":
-			conf.OwnCgroups = len(values) > 0
+			conf.OwnCgroups = len(s.values) > 0
 		case "stdio_handler":
-			conf.FileLogs = slices.Equal(values, []string{"file"})
+			conf.FileLogs = slices.Equal(s.values, []string{"file"})
 		}
 		tokens = rest
 	}
 	return conf, nil
 }
 
+type setting struct {
+	name   string
+	values []string
+}
+
 // nextSetting takes one setting from the front of tokens. A list's commas are dropped.
-func nextSetting(tokens []string) (name string, values, rest []string, err error) {
+func nextSetting(tokens []string) (s setting, rest []string, err error) {
 	if len(tokens) < 3 || tokens[1] != "=" {
-		return "", nil, nil, fmt.Errorf("no value follows %q", tokens[0])
+		return s, nil, fmt.Errorf("no value follows %q", tokens[0])
 	}
-	name, values, rest = tokens[0], tokens[2:3], tokens[3:]
+	values, rest := tokens[2:3], tokens[3:]
 	if tokens[2] == "[" {
 		end := slices.Index(rest, "]")
 		if end < 0 {
-			return "", nil, nil, fmt.Errorf("the list of %s has no end", name)
+			return s, nil, fmt.Errorf("the list of %s has no end", tokens[0])
 		}
 		values, rest = rest[:end], rest[end+1:]
 	}
-	var plain []string
+	s.name = tokens[0]
 	for _, value := range values {
 		if value != "," {
-			plain = append(plain, strings.Trim(value, `"'`))
+			s.values = append(s.values, strings.Trim(value, `"'`))
 		}
 	}
-	return name, plain, rest, nil
+	return s, rest, nil
 }
 
 // QEMUConf reads the configuration of the libvirtd behind our URI, as that libvirtd sees
 // it, also when it has a mount namespace of its own. It returns the path it has read. What
 // was changed in the file after libvirtd started is not in force yet; libvirt has no call
 // that tells.
-func (h *Hypervisor) QEMUConf() (conf QEMUConf, path string, err error) {
-	pid, err := daemonPID(h.cfg.URI)
+func (h *Hypervisor) QEMUConf(ctx context.Context) (conf QEMUConf, path string, err error) {
+	pid, err := daemonPID(ctx, h.cfg.URI)
 	if err != nil {
 		return QEMUConf{}, "", fmt.Errorf("find libvirtd: %w", err)
 	}

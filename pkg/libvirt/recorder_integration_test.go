@@ -23,9 +23,10 @@ type recorder struct {
 	more  chan struct{}
 }
 
-func record(t *testing.T, h *Hypervisor) *recorder {
+func record(tb testing.TB, h *Hypervisor) *recorder {
+	tb.Helper()
 	r := &recorder{taken: map[string]int{}, more: make(chan struct{}, 1)}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -43,13 +44,13 @@ func record(t *testing.T, h *Hypervisor) *recorder {
 			}
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	tb.Cleanup(func() { cancel(); wg.Wait() })
 	return r
 }
 
 // wait returns the next event of a sandbox of this kind; those before it are passed over.
-func (r *recorder) wait(t *testing.T, id string, kind vm.EventKind) vm.Event {
-	t.Helper()
+func (r *recorder) wait(tb testing.TB, id string, kind vm.EventKind) vm.Event {
+	tb.Helper()
 	timeout := time.After(patience)
 	for {
 		r.mu.Lock()
@@ -64,9 +65,21 @@ func (r *recorder) wait(t *testing.T, id string, kind vm.EventKind) vm.Event {
 		select {
 		case <-r.more:
 		case <-timeout:
-			t.Fatalf("no event %s; there were: %s", kind, r.story(id, time.Time{}))
+			tb.Fatalf("no event %s; there were: %s", kind, r.story(id, time.Time{}))
 		}
 	}
+}
+
+// last returns the last event of a sandbox of this kind.
+func (r *recorder) last(id string, kind vm.EventKind) vm.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ev := range slices.Backward(r.all) {
+		if ev.SandboxID == id && ev.Kind == kind {
+			return ev
+		}
+	}
+	return vm.Event{}
 }
 
 // story lists a sandbox's events since then, as "Kind/detail".
@@ -79,5 +92,5 @@ func (r *recorder) story(id string, since time.Time) string {
 			out = append(out, strings.TrimSuffix(string(ev.Kind)+"/"+ev.Detail, "/"))
 		}
 	}
-	return strings.Join(slices.Clip(out), " ")
+	return strings.Join(out, " ")
 }

@@ -60,7 +60,7 @@ func setUpRig() (tearDown func(), err error) {
 	if rig.work, err = os.MkdirTemp("", "vmlv"); err != nil {
 		return tearDown, err
 	}
-	tearDown = func() { os.RemoveAll(rig.work) }
+	tearDown = removeWork
 	if err := os.Chmod(rig.work, 0o755); err != nil {
 		return tearDown, err
 	}
@@ -77,12 +77,12 @@ func setUpRig() (tearDown func(), err error) {
 		return tearDown, nil
 	}
 	rig.dir = filepath.Join(rig.work, "d")
-	rig.logDir = filepath.Join(rig.dir, "log/qemu")
+	rig.logDir = filepath.Join(rig.dir, "log", "qemu")
 	tearDown = func() {
 		if out, err := libvirtd("stop"); err != nil {
 			fmt.Fprintln(os.Stderr, "stop libvirtd:", out)
 		}
-		os.RemoveAll(rig.work)
+		removeWork()
 	}
 	out, err := libvirtd("start")
 	if err != nil {
@@ -92,27 +92,35 @@ func setUpRig() (tearDown func(), err error) {
 	return tearDown, nil
 }
 
+func removeWork() {
+	if err := os.RemoveAll(rig.work); err != nil {
+		fmt.Fprintln(os.Stderr, "integration rig:", err)
+	}
+}
+
 // libvirtd runs build/libvirtd.sh on the rig's own libvirtd.
 func libvirtd(command string) (string, error) {
 	out, err := exec.Command("../../build/libvirtd.sh", command, rig.dir).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
-func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+// testContext serves a test and its cleanup.
+func testContext(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), patience)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
-func newHypervisor(t *testing.T) *Hypervisor {
-	t.Helper()
-	h, err := New(testContext(t), Config{URI: rig.uri, Owner: testOwner, LogDir: rig.logDir})
+func newHypervisor(tb testing.TB, owner string) *Hypervisor {
+	tb.Helper()
+	h, err := New(testContext(tb), Config{URI: rig.uri, Owner: owner, LogDir: rig.logDir})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return h
@@ -120,7 +128,7 @@ func newHypervisor(t *testing.T) *Hypervisor {
 
 // guest is a defined machine with the tiny image.
 type guest struct {
-	t   *testing.T
+	t   testing.TB
 	h   *Hypervisor
 	id  string
 	dir string
@@ -128,22 +136,20 @@ type guest struct {
 	seen *recorder
 }
 
-func newGuest(t *testing.T, h *Hypervisor, seen *recorder) *guest {
-	t.Helper()
+func newGuest(tb testing.TB, h *Hypervisor, seen *recorder) *guest {
+	tb.Helper()
 	raw := make([]byte, 16)
 	rand.Read(raw)
 	id := hex.EncodeToString(raw)
-	g := &guest{t: t, h: h, id: id, dir: filepath.Join(rig.work, id[:8]), seen: seen}
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	g := &guest{t: tb, h: h, id: id, dir: filepath.Join(rig.work, id[:8]), seen: seen}
+	g.must(os.Mkdir(g.dir, 0o755))
 	root := filepath.Join(g.dir, "root.qcow2")
 	out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", rig.image, root).CombinedOutput()
 	if err != nil {
-		t.Fatalf("make the overlay: %s", out)
+		tb.Fatalf("make the overlay: %s", out)
 	}
 	g.Machine = vm.Machine{
-		SandboxID: id, UUID: vm.UUIDFromID(id), Name: vm.DomainName(id), Owner: testOwner, Title: t.Name(),
+		SandboxID: id, UUID: vm.UUIDFromID(id), Name: vm.DomainName(id), Owner: testOwner, Title: tb.Name(),
 		Accel: vm.AccelTCG, MachineType: "q35", CPU: vm.MachineCPU{Count: 1, Mode: "maximum"}, Memory: 128 * vm.MiB,
 		Disks: []vm.MachineDisk{{
 			Path: root, Format: vm.FormatQCOW2, Bus: vm.BusVirtio, Boot: true, ErrorPolicy: "stop",
@@ -151,10 +157,8 @@ func newGuest(t *testing.T, h *Hypervisor, seen *recorder) *guest {
 		}},
 		ConsoleSpool: filepath.Join(g.dir, "console.spool"), AgentChannel: true, RNG: true,
 	}
-	t.Cleanup(g.remove)
-	if err := h.Define(testContext(t), g.Machine); err != nil {
-		t.Fatal(err)
-	}
+	tb.Cleanup(g.remove)
+	g.must(h.Define(testContext(tb), g.Machine))
 	return g
 }
 
@@ -178,12 +182,8 @@ func (g *guest) boot() {
 func (g *guest) start() {
 	g.t.Helper()
 	ctx := testContext(g.t)
-	if err := g.h.Start(ctx, g.id); err != nil {
-		g.t.Fatal(err)
-	}
-	if err := g.h.Resume(ctx, g.id); err != nil {
-		g.t.Fatal(err)
-	}
+	g.must(g.h.Start(ctx, g.id))
+	g.must(g.h.Resume(ctx, g.id))
 }
 
 // console waits until the spool holds text. QEMU gives no event for it.
@@ -195,8 +195,8 @@ func (g *guest) console(text string) {
 			return
 		}
 	}
-	spool, _ := os.ReadFile(g.ConsoleSpool)
-	g.t.Fatalf("the console never said %q:\n%s", text, spool)
+	spool, err := os.ReadFile(g.ConsoleSpool)
+	g.t.Fatalf("the console never said %q, but %v:\n%s", text, err, spool)
 }
 
 // sh starts a shell command in the guest through its agent.
@@ -205,10 +205,14 @@ func (g *guest) sh(command string) {
 	cmd, err := json.Marshal(map[string]any{
 		"execute": "guest-exec", "arguments": map[string]any{"path": "/bin/sh", "arg": []string{"-c", command}},
 	})
+	g.must(err)
+	_, err = g.h.Agent().Command(testContext(g.t), g.id, cmd)
+	g.must(err)
+}
+
+func (g *guest) must(err error) {
+	g.t.Helper()
 	if err != nil {
-		g.t.Fatal(err)
-	}
-	if _, err := g.h.Agent().Command(testContext(g.t), g.id, cmd); err != nil {
 		g.t.Fatal(err)
 	}
 }
@@ -216,8 +220,6 @@ func (g *guest) sh(command string) {
 func (g *guest) pid() int {
 	g.t.Helper()
 	pid, err := g.h.PID(testContext(g.t), g.id)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	g.must(err)
 	return pid
 }

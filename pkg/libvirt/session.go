@@ -79,8 +79,8 @@ func (s *session) leave() {
 		return
 	}
 	for _, id := range s.subscriptions {
-		_ = s.DomainEventDeregister(id)
+		_ = s.DomainEventDeregister(id) //nolint:errcheck // see above
 	}
-	_ = s.UnregisterCloseCallback()
-	_, _ = s.Close()
+	_ = s.UnregisterCloseCallback() //nolint:errcheck // see above
+	_, _ = s.Close()                //nolint:errcheck // see above
 }

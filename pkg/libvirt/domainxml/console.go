@@ -18,10 +18,9 @@ func console(m vm.Machine, d *libvirtxml.Domain) error {
 	if !filepath.IsAbs(m.ConsoleSpool) {
 		return invalid("console spool %q: its path is not absolute", m.ConsoleSpool)
 	}
-	port := uint(0)
 	d.Devices.Serials = []libvirtxml.DomainSerial{{
 		Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
-		Target: &libvirtxml.DomainSerialTarget{Type: "isa-serial", Port: &port},
+		Target: &libvirtxml.DomainSerialTarget{Type: "isa-serial", Port: new(uint(0))},
 		Log:    &libvirtxml.DomainChardevLog{File: m.ConsoleSpool, Append: "on"},
 	}}
 	return nil

@@ -18,20 +18,18 @@ const rootPorts = 16
 // controllers are the buses that devices sit on.
 func controllers(m vm.Machine, d *libvirtxml.Domain) error {
 	list := []libvirtxml.DomainController{
-		{Type: "pci", Index: index(0), Model: "pcie-root"},
+		{Type: "pci", Index: new(uint(0)), Model: "pcie-root"},
 	}
 	for i := range rootPorts + len(m.Disks) + len(m.NICs) {
 		list = append(list, libvirtxml.DomainController{
-			Type: "pci", Index: index(uint(i + 1)), Model: "pcie-root-port",
+			Type: "pci", Index: new(uint(i + 1)), Model: "pcie-root-port",
 		})
 	}
 	// libvirt adds a USB controller unless it is told not to.
-	list = append(list, libvirtxml.DomainController{Type: "usb", Index: index(0), Model: "none"})
+	list = append(list, libvirtxml.DomainController{Type: "usb", Index: new(uint(0)), Model: "none"})
 	if slices.ContainsFunc(m.Disks, func(disk vm.MachineDisk) bool { return disk.Bus == vm.BusSCSI }) {
-		list = append(list, libvirtxml.DomainController{Type: "scsi", Index: index(0), Model: "virtio-scsi"})
+		list = append(list, libvirtxml.DomainController{Type: "scsi", Index: new(uint(0)), Model: "virtio-scsi"})
 	}
 	d.Devices.Controllers = list
 	return nil
 }
-
-func index(i uint) *uint { return &i }

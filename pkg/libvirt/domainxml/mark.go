@@ -4,6 +4,7 @@ package domainxml
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 )
 
@@ -40,15 +41,15 @@ func (k Mark) marshal() (string, error) {
 // with or without the namespace's declaration.
 func ParseMark(text string) (Mark, error) {
 	var e struct {
-		XMLName xml.Name
-		ID      string `xml:"id,attr"`
-		Owner   string `xml:"owner,attr"`
+		XMLName xml.Name `xml:"sandbox"`
+		ID      string   `xml:"id,attr"`
+		Owner   string   `xml:"owner,attr"`
 	}
 	if err := xml.Unmarshal([]byte(text), &e); err != nil {
 		return Mark{}, fmt.Errorf("read the owner's mark: %w", err)
 	}
-	if e.XMLName.Local != "sandbox" || e.ID == "" || e.Owner == "" {
-		return Mark{}, fmt.Errorf("read the owner's mark: <%s> names no sandbox and owner", e.XMLName.Local)
+	if e.ID == "" || e.Owner == "" {
+		return Mark{}, errors.New("read the owner's mark: it names no sandbox and owner")
 	}
 	return Mark{SandboxID: e.ID, Owner: e.Owner}, nil
 }

@@ -134,10 +134,10 @@ func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
 // IgnorePowerButton was called.
 func (h *Hypervisor) PowerButton(ctx context.Context, id string) error {
 	return h.callDomain(ctx, "PowerButton", id, func(d *fakeDomain) error {
-		if !d.state.Active() {
-			return refused(id, "it is not active")
+		if d.state != vm.DomainRunning {
+			return refused(id, "it is not running")
 		}
-		if d.state == vm.DomainRunning && !h.ignorePowerButton {
+		if !h.ignorePowerButton {
 			h.powerOff(id, d)
 		}
 		return nil

@@ -23,12 +23,19 @@ import (
 // under test must take them for its own.
 const HypervisorOwner = "contract-test"
 
-// hypervisorPatience is how long QEMU may take for anything on a busy machine.
+// hypervisorPatience is how long an event may take on a busy machine.
 const hypervisorPatience = time.Minute
+
+// HypervisorHost is what RunHypervisor plays with: a hypervisor whose events nobody else
+// reads.
+type HypervisorHost struct {
+	Hypervisor lifecycle.Hypervisor
+}
 
 // RunHypervisor checks what lifecycle.Hypervisor promises, on machines without a disk that
 // never get beyond their firmware. It leaves nothing behind.
-func RunHypervisor(t *testing.T, newHypervisor func(t *testing.T) lifecycle.Hypervisor) {
+func RunHypervisor(t *testing.T, newHost func(t *testing.T) HypervisorHost) {
+	t.Helper()
 	for _, tc := range []struct {
 		name string
 		run  func(*hypervisorTrial)
@@ -44,10 +51,7 @@ func RunHypervisor(t *testing.T, newHypervisor func(t *testing.T) lifecycle.Hype
 		{"an ended context", anEndedContext},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), hypervisorPatience)
-			defer cancel()
-			h := newHypervisor(t)
-			trial := &hypervisorTrial{T: t, h: h, ctx: ctx, id: randomID()}
+			trial := &hypervisorTrial{T: t, h: newHost(t).Hypervisor, id: randomID()}
 			defer trial.cleanUp()
 			tc.run(trial)
 		})
@@ -57,9 +61,8 @@ func RunHypervisor(t *testing.T, newHypervisor func(t *testing.T) lifecycle.Hype
 // hypervisorTrial is one case of the suite with the sandbox it plays with.
 type hypervisorTrial struct {
 	*testing.T
-	h   lifecycle.Hypervisor
-	ctx context.Context
-	id  string
+	h  lifecycle.Hypervisor
+	id string
 }
 
 func (t *hypervisorTrial) machine() vm.Machine {
@@ -72,8 +75,8 @@ func (t *hypervisorTrial) machine() vm.Machine {
 }
 
 func (t *hypervisorTrial) cleanUp() {
-	t.must(t.h.Destroy(t.ctx, t.id))
-	t.must(t.h.Undefine(t.ctx, t.id))
+	t.must(t.h.Destroy(t.Context(), t.id))
+	t.must(t.h.Undefine(t.Context(), t.id))
 }
 
 func (t *hypervisorTrial) must(err error) {
@@ -92,11 +95,11 @@ func (t *hypervisorTrial) refused(operation string, err, class error) {
 
 func (t *hypervisorTrial) state(want vm.DomainState) {
 	t.Helper()
-	d, err := t.h.Domain(t.ctx, t.id)
+	d, err := t.h.Domain(t.Context(), t.id)
 	if err != nil || d.State != want || d.SandboxID != t.id {
 		t.Fatalf("Domain: %+v, %v; want it %s", d, err, want)
 	}
-	all, err := t.h.Domains(t.ctx)
+	all, err := t.h.Domains(t.Context())
 	t.must(err)
 	listed := slices.IndexFunc(all, func(d vm.Domain) bool { return d.SandboxID == t.id })
 	switch {
@@ -112,14 +115,15 @@ func (t *hypervisorTrial) state(want vm.DomainState) {
 
 func (t *hypervisorTrial) begin() {
 	t.Helper()
-	t.must(t.h.Define(t.ctx, t.machine()))
-	t.must(t.h.Start(t.ctx, t.id))
+	t.must(t.h.Define(t.Context(), t.machine()))
+	t.must(t.h.Start(t.Context(), t.id))
 }
 
 // until returns the events of the sandbox up to one of this kind.
 func (t *hypervisorTrial) until(kind vm.EventKind) []vm.Event {
 	t.Helper()
 	var seen []vm.Event
+	patience := time.After(hypervisorPatience)
 	for {
 		select {
 		case ev := <-t.h.Events():
@@ -130,7 +134,7 @@ func (t *hypervisorTrial) until(kind vm.EventKind) []vm.Event {
 			if ev.Kind == kind {
 				return seen
 			}
-		case <-t.ctx.Done():
+		case <-patience:
 			t.Fatalf("no event %s comes after %+v", kind, seen)
 		}
 	}
@@ -138,62 +142,62 @@ func (t *hypervisorTrial) until(kind vm.EventKind) []vm.Event {
 
 func randomID() string {
 	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // never fails
+	_, _ = rand.Read(raw) // never fails, says crypto/rand
 	return hex.EncodeToString(raw)
 }
 
 func aLife(t *hypervisorTrial) {
-	t.must(t.h.Ready(t.ctx))
+	t.must(t.h.Ready(t.Context()))
 	t.state(vm.DomainAbsent)
 	for range 2 {
-		t.must(t.h.Define(t.ctx, t.machine()))
+		t.must(t.h.Define(t.Context(), t.machine()))
 		t.state(vm.DomainShutoff)
 	}
-	t.must(t.h.Start(t.ctx, t.id))
+	t.must(t.h.Start(t.Context(), t.id))
 	t.state(vm.DomainPaused)
 	for range 2 {
-		t.must(t.h.Resume(t.ctx, t.id))
+		t.must(t.h.Resume(t.Context(), t.id))
 		t.state(vm.DomainRunning)
 	}
 	before := time.Now().Truncate(time.Millisecond)
 	for range 2 {
-		t.must(t.h.Destroy(t.ctx, t.id))
+		t.must(t.h.Destroy(t.Context(), t.id))
 		t.state(vm.DomainShutoff)
 	}
-	last, err := t.h.LastShutdown(t.ctx, t.id)
+	last, err := t.h.LastShutdown(t.Context(), t.id)
 	if err != nil || last.Reason != "destroyed" || last.At.Before(before) || last.At.After(time.Now()) {
 		t.Errorf("LastShutdown: %+v, %v; want that it was destroyed after %s", last, err, before)
 	}
 	for range 2 {
-		t.must(t.h.Undefine(t.ctx, t.id))
+		t.must(t.h.Undefine(t.Context(), t.id))
 		t.state(vm.DomainAbsent)
 	}
-	_, err = t.h.LastShutdown(t.ctx, t.id)
+	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown of a domain that was removed", err, errdefs.ErrNotFound)
 }
 
 func anAbsentDomain(t *hypervisorTrial) {
-	t.must(t.h.Destroy(t.ctx, t.id))
-	t.must(t.h.Undefine(t.ctx, t.id))
-	t.must(t.h.AwaitExit(t.ctx, t.id))
-	t.refused("Start", t.h.Start(t.ctx, t.id), errdefs.ErrNotFound)
-	t.refused("Resume", t.h.Resume(t.ctx, t.id), errdefs.ErrNotFound)
-	t.refused("PowerButton", t.h.PowerButton(t.ctx, t.id), errdefs.ErrNotFound)
-	_, err := t.h.PID(t.ctx, t.id)
+	t.must(t.h.Destroy(t.Context(), t.id))
+	t.must(t.h.Undefine(t.Context(), t.id))
+	t.must(t.h.AwaitExit(t.Context(), t.id))
+	t.refused("Start", t.h.Start(t.Context(), t.id), errdefs.ErrNotFound)
+	t.refused("Resume", t.h.Resume(t.Context(), t.id), errdefs.ErrNotFound)
+	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrNotFound)
+	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrNotFound)
-	_, err = t.h.LastShutdown(t.ctx, t.id)
+	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown", err, errdefs.ErrNotFound)
 }
 
 func anInactiveDomain(t *hypervisorTrial) {
-	t.must(t.h.Define(t.ctx, t.machine()))
-	t.refused("Resume", t.h.Resume(t.ctx, t.id), errdefs.ErrFailedPrecondition)
-	t.refused("PowerButton", t.h.PowerButton(t.ctx, t.id), errdefs.ErrFailedPrecondition)
-	_, err := t.h.PID(t.ctx, t.id)
+	t.must(t.h.Define(t.Context(), t.machine()))
+	t.refused("Resume", t.h.Resume(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrFailedPrecondition)
-	_, err = t.h.LastShutdown(t.ctx, t.id)
+	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown of a domain that never ran", err, errdefs.ErrNotFound)
-	stats, err := t.h.Stats(t.ctx)
+	stats, err := t.h.Stats(t.Context())
 	t.must(err)
 	if slices.ContainsFunc(stats, func(s vm.DomainStats) bool { return s.SandboxID == t.id }) {
 		t.Errorf("Stats has an inactive domain: %+v", stats)
@@ -202,44 +206,46 @@ func anInactiveDomain(t *hypervisorTrial) {
 
 func anActiveDomain(t *hypervisorTrial) {
 	t.begin()
-	t.refused("Start", t.h.Start(t.ctx, t.id), errdefs.ErrFailedPrecondition)
-	t.refused("Define", t.h.Define(t.ctx, t.machine()), errdefs.ErrFailedPrecondition)
-	t.refused("Undefine", t.h.Undefine(t.ctx, t.id), errdefs.ErrFailedPrecondition)
+	t.refused("Start", t.h.Start(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.refused("Define", t.h.Define(t.Context(), t.machine()), errdefs.ErrFailedPrecondition)
+	t.refused("Undefine", t.h.Undefine(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	t.state(vm.DomainPaused)
-	pid, err := t.h.PID(t.ctx, t.id)
+	pid, err := t.h.PID(t.Context(), t.id)
 	if err != nil || pid <= 1 {
 		t.Errorf("PID: %d, %v", pid, err)
 	}
-	stats, err := t.h.Stats(t.ctx)
+	stats, err := t.h.Stats(t.Context())
 	t.must(err)
 	if !slices.ContainsFunc(stats, func(s vm.DomainStats) bool { return s.SandboxID == t.id }) {
 		t.Errorf("Stats lacks an active domain: %+v", stats)
 	}
-	_, err = t.h.LastShutdown(t.ctx, t.id)
+	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown of a first run that goes on", err, errdefs.ErrNotFound)
-	t.must(t.h.PowerButton(t.ctx, t.id))
+	t.refused("PowerButton with halted CPUs", t.h.PowerButton(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.must(t.h.Resume(t.Context(), t.id))
+	t.must(t.h.PowerButton(t.Context(), t.id))
 }
 
 func aSecondBoot(t *hypervisorTrial) {
 	t.begin()
-	first, err := t.h.PID(t.ctx, t.id)
+	first, err := t.h.PID(t.Context(), t.id)
 	t.must(err)
-	t.must(t.h.Destroy(t.ctx, t.id))
+	t.must(t.h.Destroy(t.Context(), t.id))
 	t.begin()
-	second, err := t.h.PID(t.ctx, t.id)
+	second, err := t.h.PID(t.Context(), t.id)
 	t.must(err)
 	if first == second {
 		t.Errorf("both boots have the process %d", first)
 	}
-	_, err = t.h.LastShutdown(t.ctx, t.id)
+	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown while the last run goes on", err, errdefs.ErrNotFound)
 }
 
 func eventsInOrder(t *hypervisorTrial) {
 	before := time.Now()
 	t.begin()
-	t.must(t.h.Resume(t.ctx, t.id))
-	t.must(t.h.Destroy(t.ctx, t.id))
+	t.must(t.h.Resume(t.Context(), t.id))
+	t.must(t.h.Destroy(t.Context(), t.id))
 	var kinds []vm.EventKind
 	var last vm.Event
 	for _, ev := range t.until(vm.EventStopped) {
@@ -255,11 +261,11 @@ func eventsInOrder(t *hypervisorTrial) {
 }
 
 func twoStarts(t *hypervisorTrial) {
-	t.must(t.h.Define(t.ctx, t.machine()))
+	t.must(t.h.Define(t.Context(), t.machine()))
 	var errs [2]error
 	var wg sync.WaitGroup
 	for i := range errs {
-		wg.Go(func() { errs[i] = t.h.Start(t.ctx, t.id) })
+		wg.Go(func() { errs[i] = t.h.Start(t.Context(), t.id) })
 	}
 	wg.Wait()
 	if (errs[0] == nil) == (errs[1] == nil) {
@@ -271,19 +277,19 @@ func twoStarts(t *hypervisorTrial) {
 
 func awaitExit(t *hypervisorTrial) {
 	t.begin()
-	short, cancel := context.WithTimeout(t.ctx, 50*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	t.refused("AwaitExit of a domain that runs on", t.h.AwaitExit(short, t.id), context.DeadlineExceeded)
 	awaited := make(chan error)
-	go func() { awaited <- t.h.AwaitExit(t.ctx, t.id) }()
-	t.must(t.h.Destroy(t.ctx, t.id))
+	go func() { awaited <- t.h.AwaitExit(t.Context(), t.id) }()
+	t.must(t.h.Destroy(t.Context(), t.id))
 	t.must(<-awaited)
-	t.must(t.h.AwaitExit(t.ctx, t.id))
+	t.must(t.h.AwaitExit(t.Context(), t.id))
 	t.until(vm.EventStopped)
 }
 
 func anEndedContext(t *hypervisorTrial) {
-	ended, cancel := context.WithCancel(t.ctx)
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	t.refused("Define", t.h.Define(ended, t.machine()), context.Canceled)
 	_, err := t.h.Domain(ended, t.id)

@@ -3,55 +3,57 @@
 package lifecycletest_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"testing"
 
 	"github.com/containerd/errdefs"
 
-	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 func TestFakeHypervisorKeepsTheContract(t *testing.T) {
-	lifecycletest.RunHypervisor(t, func(*testing.T) lifecycle.Hypervisor { return lifecycletest.NewHypervisor() })
+	lifecycletest.RunHypervisor(t, func(*testing.T) lifecycletest.HypervisorHost {
+		return lifecycletest.HypervisorHost{Hypervisor: lifecycletest.NewHypervisor()}
+	})
 }
 
 // The sequences that libvirt 9.0 and QEMU 7.2 were seen to send, which the integration
 // tests of pkg/libvirt compare with libvirt anew.
 func TestFakeHypervisorTellsEndsAsLibvirtDoes(t *testing.T) {
 	for name, tc := range map[string]struct {
-		end          func(*lifecycletest.Hypervisor)
+		end          func(*lifecycletest.Hypervisor) error
 		events       []string
 		state, inLog string
 	}{
 		"poweroff": {
-			func(h *lifecycletest.Hypervisor) { h.PowerOff("sb") },
+			func(h *lifecycletest.Hypervisor) error { h.PowerOff("sb"); return nil },
 			[]string{"GuestShutdown/guest", "Stopped/shutdown"}, "shutdown", "shutdown",
 		},
 		"power button": {
-			func(h *lifecycletest.Hypervisor) { _ = h.PowerButton(context.Background(), "sb") },
+			func(h *lifecycletest.Hypervisor) error { return h.PowerButton(t.Context(), "sb") },
 			[]string{"GuestShutdown/guest", "Stopped/shutdown"}, "shutdown", "shutdown",
 		},
 		"panic": {
-			func(h *lifecycletest.Hypervisor) { h.Panic("sb") },
+			func(h *lifecycletest.Hypervisor) error { h.Panic("sb"); return nil },
 			[]string{"Panicked/panicked", "Stopped/crashed"}, "crashed", "crashed",
 		},
 		"SIGKILL": {
-			func(h *lifecycletest.Hypervisor) { h.Kill("sb") },
+			func(h *lifecycletest.Hypervisor) error { h.Kill("sb"); return nil },
 			[]string{"Stopped/failed"}, "crashed", "crashed",
 		},
 		"SIGTERM": {
-			func(h *lifecycletest.Hypervisor) { h.Terminate("sb") },
+			func(h *lifecycletest.Hypervisor) error { h.Terminate("sb"); return nil },
 			[]string{"HostShutdown/host", "Stopped/shutdown"}, "shutdown", "shutdown",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := lifecycletest.NewHypervisor()
 			start(t, h)
-			tc.end(h)
+			if err := tc.end(h); err != nil {
+				t.Fatal(err)
+			}
 			if got := drain(h); !slices.Equal(got, tc.events) {
 				t.Errorf("events %v, want %v", got, tc.events)
 			}
