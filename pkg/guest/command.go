@@ -132,7 +132,7 @@ func (c command) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	if _, err := c.agent.script(ctx, c.id, cleanScript, c.tag); err != nil {
-		return fmt.Errorf("files %s.* are left in the guest: %w", c.tag, err)
+		return fmt.Errorf("files %s.* are left in the guest: %s: %w", c.tag, err.Error(), errdefs.ErrUnavailable)
 	}
 	return nil
 }

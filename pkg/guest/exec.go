@@ -57,7 +57,10 @@ func (a *Agent) exec(ctx context.Context, id string, req vm.ExecRequest) (vm.Exe
 		Env:           env,
 		CaptureOutput: true,
 	})
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return vm.ExecResult{}, also(ctx.Err(), err)
+	case err != nil:
 		return vm.ExecResult{}, err
 	}
 	status, err := a.wait(ctx, id, pid)
@@ -87,12 +90,16 @@ func newTag() string {
 }
 
 // start starts a program in the guest and returns its process ID there. It does not end
-// with ctx, but soon.
+// with ctx, but soon. After Unavailable the program may run or not.
 func (a *Agent) start(ctx context.Context, id string, arguments execArguments) (int, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	var started execStarted
-	if err := a.command(ctx, id, commandTimeout, "guest-exec", arguments, &started); err != nil {
+	err := a.command(detached, id, cleanupTimeout, "guest-exec", arguments, &started)
+	switch {
+	case err != nil && detached.Err() != nil:
+		return 0, fmt.Errorf("no answer within %s, the command may run or not: %w", cleanupTimeout, errdefs.ErrUnavailable)
+	case err != nil:
 		return 0, err
 	}
 	return started.PID, nil

@@ -234,6 +234,28 @@ func TestACommandIsStartedAtMostOnce(t *testing.T) {
 	}
 }
 
+func TestAStartThatIsNeverAnsweredIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &canned{answer: func(ctx context.Context, _, execute string) (string, error) {
+			if execute == "guest-ping" {
+				return `{"return":{}}`, nil
+			}
+			<-ctx.Done()
+			return "", ctx.Err()
+		}}
+		_, err := New(h).Exec(t.Context(), "a", vm.ExecRequest{Command: []string{"true"}})
+		if !errdefs.IsUnavailable(err) || errdefs.IsDeadlineExceeded(err) {
+			t.Errorf("got %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = New(h).Exec(ctx, "a", vm.ExecRequest{Command: []string{"true"}})
+		if !errdefs.IsDeadlineExceeded(err) || errdefs.IsUnavailable(err) {
+			t.Errorf("past the caller's deadline: %v", err)
+		}
+	})
+}
+
 func TestACommandWhoseStartOutlivesTheCallerIsKilled(t *testing.T) {
 	h := newHost()
 	defer leavesNothing(t, h)
