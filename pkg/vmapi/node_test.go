@@ -78,6 +78,7 @@ func TestVersionAnswersWithoutLibvirt(t *testing.T) {
 
 func TestLibvirtIsWaitedForNoLongerThanSeconds(t *testing.T) {
 	client := vmletv1.NewNodeServiceClient(connect(t, vmapi.Deps{
+		Accel: func() vm.Accel { return vm.AccelTCG },
 		Hypervisor: hypervisor(func(ctx context.Context) (libvirt, qemu string, err error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("no deadline")
