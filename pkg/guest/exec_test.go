@@ -287,8 +287,12 @@ func TestAFailedKillIsToldAndKeepsTheClass(t *testing.T) {
 	if !errdefs.IsDeadlineExceeded(err) || errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "may still run") {
 		t.Errorf("got %v", err)
 	}
+	var tag string
+	for _, r := range h.executed {
+		tag = max(tag, tagIn(fmt.Sprintf("%s", r.Arguments)))
+	}
 	for _, pid := range h.remembered() {
-		if out, err := exec.Command("sh", "-c", killScript, "sh", strconv.Itoa(pid), "none").CombinedOutput(); err != nil {
+		if out, err := exec.Command("sh", "-c", killScript, "sh", strconv.Itoa(pid), tag).CombinedOutput(); err != nil {
 			t.Fatalf("%s, %v", out, err)
 		}
 		<-h.processes[pid].ended
