@@ -6,7 +6,6 @@ package network
 
 import (
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -91,7 +90,7 @@ func (c bareCNI) args(b *testing.B, name string) (*libcni.NetworkConfigList, *li
 	if err != nil {
 		b.Fatal(err)
 	}
-	return list, &libcni.RuntimeConf{ContainerID: name, NetNS: filepath.Join("/run/netns", name), IfName: "eth0"}
+	return list, &libcni.RuntimeConf{ContainerID: name, NetNS: "/run/netns/" + name, IfName: "eth0"}
 }
 
 func (c bareCNI) add(b *testing.B, name string) {

@@ -89,11 +89,11 @@ func TestTapNamesFitAndDiffer(t *testing.T) {
 }
 
 // writePlugin makes a plugin of a shell script.
-func writePlugin(t testing.TB, dir, name, script string) string {
-	t.Helper()
+func writePlugin(tb testing.TB, dir, name, script string) string {
+	tb.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }

@@ -27,84 +27,84 @@ import (
 type tap struct{ *os.File }
 
 // openTap makes a tap in the host's namespace.
-func openTap(t testing.TB, name string) *tap {
-	t.Helper()
+func openTap(tb testing.TB, name string) *tap {
+	tb.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	req, err := unix.NewIfreq(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		t.Fatalf("make tap %s: %v", name, err)
+		tb.Fatalf("make tap %s: %v", name, err)
 	}
 	return &tap{os.NewFile(uintptr(fd), name)}
 }
 
 // closing closes what a test does not need any more; some have closed it before.
-func closing(t testing.TB, c io.Closer) {
-	t.Helper()
+func closing(tb testing.TB, c io.Closer) {
+	tb.Helper()
 	if err := c.Close(); err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 
 // startQEMU makes the taps of a sandbox anew.
-func (h *host) startQEMU(t testing.TB, n vm.Network) {
-	t.Helper()
-	h.stopQEMU(t, n)
+func (h *host) startQEMU(tb testing.TB, n vm.Network) {
+	tb.Helper()
+	h.stopQEMU(tb, n)
 	for _, nic := range n.NICs {
-		h.taps[n.Request.SandboxID] = append(h.taps[n.Request.SandboxID], openTap(t, nic.Tap))
+		h.taps[n.Request.SandboxID] = append(h.taps[n.Request.SandboxID], openTap(tb, nic.Tap))
 	}
 }
 
-func (h *host) stopQEMU(t testing.TB, n vm.Network) {
-	t.Helper()
+func (h *host) stopQEMU(tb testing.TB, n vm.Network) {
+	tb.Helper()
 	for _, tap := range h.taps[n.Request.SandboxID] {
 		if err := tap.Close(); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	delete(h.taps, n.Request.SandboxID)
 }
 
 // mustStart sets a sandbox up and wires a guest to it.
-func (h *host) mustStart(t testing.TB) (vm.Network, *tap) {
-	t.Helper()
-	n := h.mustSetup(t)
-	h.startQEMU(t, n)
-	if err := h.net.Wire(t.Context(), n); err != nil {
-		t.Fatal(err)
+func (h *host) mustStart(tb testing.TB) (vm.Network, *tap) {
+	tb.Helper()
+	n := h.mustSetup(tb)
+	h.startQEMU(tb, n)
+	if err := h.net.Wire(tb.Context(), n); err != nil {
+		tb.Fatal(err)
 	}
 	return n, h.taps[n.Request.SandboxID][0]
 }
 
-func (tp *tap) send(t testing.TB, f []byte) {
-	t.Helper()
+func (tp *tap) send(tb testing.TB, f []byte) {
+	tb.Helper()
 	if _, err := tp.Write(f); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // expect reads until a frame holds what is looked for.
-func (tp *tap) expect(t testing.TB, what []byte) []byte {
-	t.Helper()
-	return mustRead(t, tp.File, what)
+func (tp *tap) expect(tb testing.TB, what []byte) []byte {
+	tb.Helper()
+	return mustRead(tb, tp.File, what)
 }
 
-func mustRead(t testing.TB, from *os.File, what []byte) []byte {
-	t.Helper()
+func mustRead(tb testing.TB, from *os.File, what []byte) []byte {
+	tb.Helper()
 	if err := from.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	buf := make([]byte, 65536)
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
-			t.Fatalf("%s: wait for a frame with %x: %v", from.Name(), what, err)
+			tb.Fatalf("%s: wait for a frame with %x: %v", from.Name(), what, err)
 		}
 		if bytes.Contains(buf[:n], what) {
 			return slices.Clone(buf[:n])
@@ -113,12 +113,12 @@ func mustRead(t testing.TB, from *os.File, what []byte) []byte {
 }
 
 // guestOf is the guest of a sandbox, as the frames name it.
-func (h *host) guestOf(t testing.TB, n vm.Network) frame.Guest {
-	t.Helper()
+func (h *host) guestOf(tb testing.TB, n vm.Network) frame.Guest {
+	tb.Helper()
 	nic := n.NICs[0]
 	mac, err := net.ParseMAC(nic.MAC)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return frame.Guest{
 		MAC: mac, IP4: nic.IPs[0].Prefix.Addr(), IP6: nic.IPs[1].Prefix.Addr(), LinkLocal: linkLocal(mac),
@@ -128,26 +128,26 @@ func (h *host) guestOf(t testing.TB, n vm.Network) frame.Guest {
 
 // listen opens a raw socket on an interface of the host: it reads what comes in and goes
 // out there, before any filter, and writes frames.
-func listen(t testing.TB, index int) *os.File {
-	t.Helper()
+func listen(tb testing.TB, index int) *os.File {
+	tb.Helper()
 	all := int(uint16(unix.ETH_P_ALL)>>8 | uint16(unix.ETH_P_ALL)<<8)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, all)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: index}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f := os.NewFile(uintptr(fd), "raw socket")
-	t.Cleanup(func() { closing(t, f) })
+	tb.Cleanup(func() { closing(tb, f) })
 	return f
 }
 
 // hostSide is the index of the host's end of the sandbox's interface.
-func hostSide(t testing.TB, n vm.Network) int {
-	t.Helper()
+func hostSide(tb testing.TB, n vm.Network) int {
+	tb.Helper()
 	var index int
-	inside(t, n, func() error {
+	inside(tb, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
 		if err == nil {
 			index = dev.Attrs().ParentIndex
@@ -157,19 +157,19 @@ func hostSide(t testing.TB, n vm.Network) int {
 	return index
 }
 
-func (h *host) bridgeDevice(t testing.TB) netlink.Link {
-	t.Helper()
+func (h *host) bridgeDevice(tb testing.TB) netlink.Link {
+	tb.Helper()
 	dev, err := netlink.LinkByName(h.bridge)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return dev
 }
 
 // counters are the packets that the sandbox's eth0 has received and sent.
-func counters(t testing.TB, n vm.Network) (received, sent uint64) {
-	t.Helper()
-	inside(t, n, func() error {
+func counters(tb testing.TB, n vm.Network) (received, sent uint64) {
+	tb.Helper()
+	inside(tb, n, func() error {
 		dev, err := netlink.LinkByName("eth0")
 		if err == nil {
 			received, sent = dev.Attrs().Statistics.RxPackets, dev.Attrs().Statistics.TxPackets
@@ -181,22 +181,22 @@ func counters(t testing.TB, n vm.Network) (received, sent uint64) {
 
 // kernelGuest gives a tap a guest with a real stack: a network namespace whose interface has
 // the NIC's MAC and addresses, and frames carried between the two.
-func kernelGuest(t testing.TB, n vm.Network, wired *tap) ns.NetNS {
-	t.Helper()
+func kernelGuest(tb testing.TB, n vm.Network, wired *tap) ns.NetNS {
+	tb.Helper()
 	guest, err := ns.TempNetNS()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	nic := openTap(t, "guest0")
+	nic := openTap(tb, "guest0")
 	dev, err := netlink.LinkByName("guest0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := netlink.LinkSetNsFd(dev, int(guest.Fd())); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := guest.Do(func(ns.NetNS) error { return configureGuest(n.NICs[0]) }); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	done := make(chan struct{}, 2)
 	for _, way := range [][2]*tap{{nic, wired}, {wired, nic}} {
@@ -205,12 +205,12 @@ func kernelGuest(t testing.TB, n vm.Network, wired *tap) ns.NetNS {
 			carry(way[0], way[1])
 		}()
 	}
-	t.Cleanup(func() {
-		closing(t, nic)
-		closing(t, wired)
+	tb.Cleanup(func() {
+		closing(tb, nic)
+		closing(tb, wired)
 		<-done
 		<-done
-		closing(t, guest)
+		closing(tb, guest)
 	})
 	return guest
 }
@@ -259,31 +259,31 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // listenIn opens a TCP listener in a namespace.
-func listenIn(t testing.TB, space ns.NetNS, address string) net.Listener {
-	t.Helper()
+func listenIn(tb testing.TB, space ns.NetNS, address string) net.Listener {
+	tb.Helper()
 	var l net.Listener
 	err := space.Do(func(ns.NetNS) (err error) {
 		l, err = net.Listen("tcp", address)
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { closing(t, l) })
+	tb.Cleanup(func() { closing(tb, l) })
 	return l
 }
 
 // dialIn opens a TCP connection from a namespace. The address is numeric: a name would be
 // looked up on another thread.
-func dialIn(t testing.TB, space ns.NetNS, address string) net.Conn {
-	t.Helper()
+func dialIn(tb testing.TB, space ns.NetNS, address string) net.Conn {
+	tb.Helper()
 	var conn net.Conn
 	err := space.Do(func(ns.NetNS) (err error) {
 		conn, err = net.DialTimeout("tcp", address, 10*time.Second)
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return conn
 }

@@ -29,8 +29,8 @@ type Config struct {
 	DelTimeout time.Duration
 }
 
-// Network attaches sandboxes by CNI. It keeps no state but that on disk and in the kernel,
-// so it is safe for concurrent use; calls for one sandbox are the caller's to serialise.
+// Network attaches sandboxes by CNI. It keeps no state but that on disk and in the kernel.
+// It is safe for concurrent use; calls for one sandbox are the caller's to serialise.
 type Network struct {
 	conf        Config
 	cni         *libcni.CNIConfig
