@@ -181,6 +181,7 @@ func TestBuildRefusesWhatAGuestWouldMisread(t *testing.T) {
 		"two of one name":      {vm.Seed{InstanceID: "i", NICs: []vm.NIC{nic, nic}}, "two NICs"},
 		"zero address":         {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{Name: "eth0", MAC: nic.MAC, IPs: make([]vm.NICAddress, 1)}}}, "address"},
 		"zero route":           {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{Name: "eth0", MAC: nic.MAC, Routes: make([]vm.Route, 1)}}}, "destination"},
+		"IPv4 by an IPv6 hop":  {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{Name: "eth0", MAC: nic.MAC, Routes: []vm.Route{to("10.0.0.0/8", "fe80::1")}}}}, "another IP version"},
 		"DNS server by a name": {vm.Seed{InstanceID: "i", NICs: []vm.NIC{nic}, DNS: vm.DNSConfig{Servers: []string{"dns.example"}}}, "dns.example"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -95,6 +95,10 @@ func newEthernet(nic vm.NIC) (ethernet, error) {
 		if !r.To.IsValid() {
 			return ethernet{}, fmt.Errorf("a route's destination is not valid: %w", errdefs.ErrInvalidArgument)
 		}
+		// netplan would refuse the whole file.
+		if r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4() {
+			return ethernet{}, fmt.Errorf("the route to %s has the router %s, of another IP version: %w", r.To, r.Via, errdefs.ErrInvalidArgument)
+		}
 		e.Routes = append(e.Routes, newRoute(r, nic.IPs))
 	}
 	return e, nil
