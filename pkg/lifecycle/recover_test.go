@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -47,7 +49,12 @@ func TestARebootIsNoExit(t *testing.T) {
 	sb, c := w.running("a")
 	w.hypervisor.Reboot(sb)
 	w.hypervisor.Emit(vm.Event{SandboxID: sb, Kind: vm.EventStopped, Detail: "shutdown"}) // late, of an earlier boot
-	w.restart()                                                                           // settles what is under way
+	if err := w.hypervisor.WaitCall(t.Context(), "Domain "+sb); err != nil {
+		t.Fatal(err)
+	}
+	// Whoever looks holds the sandbox's lock: this waits until it has made up its mind.
+	_, err := w.svc.CreateContainer(t.Context(), sb, containerSpec(1))
+	mustBe(t, err, errdefs.ErrFailedPrecondition)
 	if got := w.container(c).Status.State; got != vm.ContainerRunning {
 		t.Errorf("container is %s", got)
 	}

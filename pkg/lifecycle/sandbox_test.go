@@ -5,7 +5,9 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,8 +92,16 @@ func TestRetryOfASlowRunWaitsForTheFirstAndGetsItsID(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { _, err := w.svc.RunSandbox(ctx, podSpec("a")); first <- err }()
+	for !slices.ContainsFunc(w.network.Calls(), func(c string) bool { return strings.HasPrefix(c, "Setup ") }) {
+		runtime.Gosched() // until the work has begun
+	}
 	cancel() // the caller gives up, the work goes on
 	mustBe(t, <-first, context.Canceled)
+
+	hasty, giveUp := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer giveUp()
+	_, err := w.svc.RunSandbox(hasty, podSpec("a")) // waits for the first, as long as it can
+	mustBe(t, err, context.DeadlineExceeded)
 
 	ids := make([]string, 3)
 	var wg sync.WaitGroup

@@ -37,10 +37,12 @@ func run(ctx context.Context, succeed bool, undoErr error) (undone []string, err
 }
 
 func TestFailUndoesLastFirstAlsoWhenTheCallerIsGone(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	undone, err := run(ctx, false, nil)
-	_ = undone
+	if want := []string{"c", "b", "a"}; !slices.Equal(undone, want) {
+		t.Errorf("undone %v, want %v", undone, want)
+	}
 	if !errors.Is(err, errStep) || errors.Is(err, revert.ErrIncomplete) {
 		t.Fatalf("error = %v, want just the step's", err)
 	}
@@ -49,7 +51,7 @@ func TestFailUndoesLastFirstAlsoWhenTheCallerIsGone(t *testing.T) {
 func TestFailOrderAndGoesOnPastAFailingUndo(t *testing.T) {
 	var order []string
 	var err error
-	rev := revert.New(context.Background())
+	rev := revert.New(t.Context())
 	undoErr := errors.New("busy")
 	for _, name := range []string{"a", "b", "c"} {
 		rev.Add(name, func(context.Context) error {
@@ -73,7 +75,7 @@ func TestFailOrderAndGoesOnPastAFailingUndo(t *testing.T) {
 }
 
 func TestSuccessKeepsWhatWasDone(t *testing.T) {
-	undone, err := run(context.Background(), true, nil)
+	undone, err := run(t.Context(), true, nil)
 	if err != nil || len(undone) != 0 {
 		t.Fatalf("undone %v, error %v; want nothing", undone, err)
 	}
