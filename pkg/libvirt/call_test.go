@@ -86,6 +86,7 @@ func TestCallersLeaveAHangingCallAndItsSlotComesBack(t *testing.T) {
 func TestConnectionsDoNotHoldUpEachOther(t *testing.T) {
 	h := newTestHypervisor(t)
 	hang(t, h.agentConn)
+	hang(t, h.starts)
 	if err := h.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -116,17 +117,17 @@ func TestObserverHearsOfEachCall(t *testing.T) {
 		heard[operation] = err
 	}
 	_, listErr := h.Domains(t.Context())
-	startErr := h.Start(t.Context(), testID)
-	if listErr != nil || startErr == nil {
-		t.Fatalf("list: %v, start: %v", listErr, startErr)
+	resumeErr := h.Resume(t.Context(), testID)
+	if listErr != nil || resumeErr == nil {
+		t.Fatalf("list: %v, resume: %v", listErr, resumeErr)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if err, ok := heard["list domains"]; !ok || err != nil {
 		t.Errorf("list domains: %v, %v", ok, err)
 	}
-	if err := heard["start domain"]; !errors.Is(err, errdefs.ErrNotFound) {
-		t.Errorf("start domain: %v, want NotFound", err)
+	if err := heard["resume domain"]; !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("resume domain: %v, want NotFound", err)
 	}
 }
 

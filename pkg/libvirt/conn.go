@@ -137,16 +137,6 @@ func (c *conn) close() {
 	<-c.ended
 }
 
-// status is nil while connected, else Unavailable with the reason.
-func (c *conn) status() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.live != nil {
-		return nil
-	}
-	return fmt.Errorf("libvirt at %s: %w: %w", c.uri, c.why, errdefs.ErrUnavailable)
-}
-
 // waitUp returns when the connection is up, or with ctx's error.
 func (c *conn) waitUp(ctx context.Context) error {
 	c.mu.Lock()
@@ -160,16 +150,15 @@ func (c *conn) waitUp(ctx context.Context) error {
 	}
 }
 
-// session returns the live session, entered; the caller leaves it.
+// session returns the live session, entered; the caller leaves it. Unavailable while down.
 func (c *conn) session() (*session, error) {
 	c.mu.Lock()
-	if s := c.live; s != nil {
-		s.enter()
-		c.mu.Unlock()
-		return s, nil
+	defer c.mu.Unlock()
+	if c.live == nil {
+		return nil, fmt.Errorf("libvirt at %s: %w: %w", c.uri, c.why, errdefs.ErrUnavailable)
 	}
-	c.mu.Unlock()
-	return nil, c.status()
+	c.live.enter()
+	return c.live, nil
 }
 
 func (c *conn) setLive(s *session) {

@@ -7,7 +7,9 @@ package libvirt
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,7 +90,11 @@ func TestEndWithoutLibvirtdIsSeenAfterwards(t *testing.T) {
 func TestStoppedLibvirtdIsNotReady(t *testing.T) {
 	needOwnLibvirtd(t)
 	h := newHypervisor(t, testOwner)
-	pid, err := daemonPID(t.Context(), rig.uri)
+	text, err := os.ReadFile(filepath.Join(rig.dir, "libvirtd.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,10 +121,6 @@ func TestCapabilitiesOfTheHost(t *testing.T) {
 	versions, err := h.Versions(testContext(t))
 	if err != nil || strings.HasPrefix(versions.Libvirt, "0.") || strings.HasPrefix(versions.QEMU, "0.") {
 		t.Errorf("versions %+v, %v", versions, err)
-	}
-	conf, path, err := h.QEMUConf(testContext(t))
-	if err != nil || conf.OwnCgroups || !conf.FileLogs {
-		t.Errorf("%s: %+v, %v; want what build/libvirtd.sh has written", path, conf, err)
 	}
 	accel, why, err := h.Accelerator(testContext(t), "auto")
 	if err != nil || why == "" {

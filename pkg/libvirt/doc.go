@@ -2,10 +2,11 @@
 
 // Package libvirt runs machines as domains of a libvirt daemon.
 //
-// A Hypervisor holds three connections: one for events, one for the life of domains, one
-// for qemu-guest-agent. A call that hangs on one of them, as calls into a guest do, holds
-// up no other. Each connection is kept up by a goroutine of its own that dials again with
-// a growing pause when it is lost; until then its calls fail as Unavailable at once.
+// A Hypervisor holds four connections: for events, for starts, for the rest of the life of
+// domains, and for qemu-guest-agent. A call that hangs on one of them, as calls into a
+// guest do, holds up no other. Each connection is kept up by a goroutine of its own that
+// dials again, with a growing pause, when it is lost; until it is back its calls fail as
+// Unavailable at once.
 //
 // libvirt's calls block in C, deaf to ctx, each holding an OS thread. So at most
 // callsInFlight run per connection, and a caller whose ctx ends leaves: the call goes on

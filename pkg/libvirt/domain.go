@@ -58,7 +58,7 @@ func (h *Hypervisor) mayDefine(s *session, id string) error {
 
 // Start implements lifecycle.Hypervisor.
 func (h *Hypervisor) Start(ctx context.Context, id string) error {
-	return h.with(ctx, "start domain", id, func(dom *virt.Domain) error {
+	return h.withOn(ctx, h.starts, "start domain", id, func(dom *virt.Domain) error {
 		// A start is a boot: a state that someone saved by managedsave has taps and disks
 		// of a time before.
 		return dom.CreateWithFlags(virt.DOMAIN_START_PAUSED | virt.DOMAIN_START_FORCE_BOOT)
@@ -102,7 +102,13 @@ func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
 
 // with runs one call on a sandbox's domain that must exist and be ours.
 func (h *Hypervisor) with(ctx context.Context, operation, id string, do func(*virt.Domain) error) error {
-	return run(ctx, h.domains, operation, id, func(s *session) error {
+	return h.withOn(ctx, h.domains, operation, id, do)
+}
+
+func (h *Hypervisor) withOn(
+	ctx context.Context, c *conn, operation, id string, do func(*virt.Domain) error,
+) error {
+	return run(ctx, c, operation, id, func(s *session) error {
 		dom, err := h.find(s, id)
 		if err != nil {
 			return err

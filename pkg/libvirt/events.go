@@ -71,7 +71,7 @@ func (e *events) resumed(ctx context.Context, again bool) {
 		return
 	}
 	e.h.background.Go(func() {
-		if e.h.domains.waitUp(ctx) == nil {
+		if e.h.domains.waitUp(ctx) == nil && e.h.starts.waitUp(ctx) == nil {
 			e.seen.put(rawEvent{Event: vm.Event{Kind: vm.EventReconnected, At: time.Now()}})
 		}
 	})

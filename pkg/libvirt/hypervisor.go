@@ -29,10 +29,11 @@ type Hypervisor struct {
 	background  sync.WaitGroup
 	stop        context.CancelFunc
 
-	events *events
-	// domains is the connection that domains are made and ended on; eventConn is for
-	// events and what is needed to judge them; agentConn for calls into guests.
-	domains, eventConn, agentConn *conn
+	events    *events
+	domains   *conn // everything that the others are not for
+	starts    *conn // Start, which takes long: nothing else must wait for slots behind it
+	eventConn *conn // events and what is needed to judge them
+	agentConn *conn // calls into guests
 }
 
 // New connects to libvirt. It returns when each connection was tried once, or ctx has
@@ -52,6 +53,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	h.events = newEvents(h)
 	ignore := func(context.Context, bool) {}
 	h.domains = newConn(lifetime, cfg, ping, ignore)
+	h.starts = newConn(lifetime, cfg, ping, ignore)
 	h.agentConn = newConn(lifetime, cfg, ping, ignore)
 	h.eventConn = newConn(lifetime, cfg, h.events.subscribe, h.events.resumed)
 	h.events.run(lifetime, &h.background)
@@ -64,7 +66,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	return h, nil
 }
 
-func (h *Hypervisor) conns() []*conn { return []*conn{h.domains, h.eventConn, h.agentConn} }
+func (h *Hypervisor) conns() []*conn { return []*conn{h.domains, h.starts, h.eventConn, h.agentConn} }
 
 // Close closes the connections. Domains are left as they are. It is an error if libvirtd
 // does not let go of a connection in time; what is left then ends with the process.
@@ -89,8 +91,12 @@ func (h *Hypervisor) Close() error {
 // Ready implements lifecycle.Hypervisor. It asks libvirtd for its version, on the
 // connection where no call takes long: that it is connected does not mean that it answers.
 func (h *Hypervisor) Ready(ctx context.Context) error {
-	if err := h.domains.status(); err != nil {
-		return err
+	for _, c := range h.conns() {
+		s, err := c.session()
+		if err != nil {
+			return err
+		}
+		s.leave()
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
