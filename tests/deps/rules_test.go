@@ -65,6 +65,7 @@ var rules = append([]rule{
 	{"cmd/vmletctl/...", []string{"pkg/crilog", "pkg/version", "pkg/paths", "proto/...", "cmd/vmletctl/..."},
 		"the CLI speaks gRPC only, so that it shows what every other client sees"},
 	{"cmd/vmlet/...", []string{"pkg/...", "proto/..."}, "the daemon's main builds the graph: it alone sees everything"},
+	{"images/...", nil, "recipes of guests: what tests them needs nothing of vmlet"},
 	{"build/...", nil, "programs that build and check vmlet work without it"},
 	{"tests/...", []string{"pkg/...", "proto/...", "tests/..."}, "tests see everything but the mains, which they run"},
 }, adapterRules()...)
@@ -82,8 +83,16 @@ func adapterRules() []rule {
 var testOnly = []string{"pkg/lifecycle/lifecycletest"}
 
 // testsMay is what the test files of a package may import beyond its rule.
-var testsMay = map[string][]string{
+var testsMay = withContracts(map[string][]string{
 	"pkg/lifecycle": {"pkg/store"}, // the use cases are tested on real records: what is not stored is not recovered
+})
+
+// withContracts lets the tests of adapters name the contracts that they are held to.
+func withContracts(may map[string][]string) map[string][]string {
+	for _, a := range adapters {
+		may[a] = append(may[a], "pkg/lifecycle")
+	}
+	return may
 }
 
 // fence keeps something from outside this module within a few packages. A fence without insiders is a wall.

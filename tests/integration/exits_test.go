@@ -177,12 +177,19 @@ func podCgroup(t *testing.T) string {
 				}
 			}
 		}
-		t.Cleanup(func() {
-			if err := os.Remove(group); err != nil && !os.IsNotExist(err) {
+	}
+	t.Cleanup(func() {
+		// Also in the hierarchies that only vmlet made a group in.
+		groups, err := filepath.Glob("/sys/fs/cgroup/*" + parent)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, group := range groups {
+			if err := os.Remove(group); err != nil {
 				t.Errorf("the pod's cgroup cannot be removed: %v", err)
 			}
-		})
-	}
+		}
+	})
 	return parent
 }
 

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package annotations_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/vmlet/vmlet/pkg/annotations"
+)
+
+func TestReferencePageHasEveryKeyAndNoOther(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/annotations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range annotations.Keys() {
+		if row := fmt.Sprintf("| `%s` | %s | %s |\n", k.Name, k.Values, k.Doc); !strings.Contains(string(page), row) {
+			t.Errorf("the page lacks the row\n%s", row)
+		}
+	}
+	if rows := strings.Count(string(page), "\n| `"); rows != len(annotations.Keys()) {
+		t.Errorf("the page has %d keys, the code %d", rows, len(annotations.Keys()))
+	}
+}
