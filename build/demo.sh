@@ -17,32 +17,49 @@ repo=$(cd "$(dirname "$0")/.." && pwd -P)
 bin=$repo/bin
 run=/run/vmlet-demo
 lib=/var/lib/vmlet-demo
-netns=vmlet-demo
+# A network namespace, held by a mount. Absent where the host's is used.
+net=$run/net
+bridge=vmlet-demo0
 socket=$run/vmlet.sock
-registry=127.0.0.1:5000
-image=$registry/tiny:demo
+config=$run/config.yaml
+# Where the logs of a demo that failed are kept.
+kept=$repo/out/demo
 
 die() { echo "demo: $*" >&2; exit 1; }
 
-# step TEXT COMMAND... runs a command and prints one line with the time it took; what it prints follows, indented, and
-# its stderr too if it fails.
+# step TEXT COMMAND... runs a command and prints one line with the time it took; what it printed follows, indented. If
+# it fails, so does the demo.
 step() {
-  local text=$1 begin end out status=0
+  local text=$1 begin took out status
   shift
   begin=$(date +%s%N)
-  out=$("$@" 2>"$run/stderr") || status=$?
-  end=$(date +%s%N)
-  printf '%7.2f s  %s\n' "$(((end - begin) / 1000000))e-3" "$text"
-  [ -z "$out" ] || awk '{ print "             " $0 }' <<<"$out"
-  [ "$status" -eq 0 ] && return
-  cat "$run/stderr" >&2
-  tail -n 5 "$run/vmlet.log" >&2 2>/dev/null || true
-  die "failed: $text"
+  # errexit is off for a command whose status is looked at, and for all that it calls: so look afterwards.
+  set +e
+  out=$(set -e; "$@" 2>"$run/stderr")
+  status=$?
+  set -e
+  took=$(($(date +%s%N) - begin))
+  [ "$status" -eq 0 ] || text="FAILED: $text"
+  printf '%7.2f s  %s\n' "$((took / 1000000))e-3" "$text"
+  [ -z "$out" ] || indent <<<"$out"
+  [ "$status" -ne 0 ] || return 0
+  indent <"$run/stderr"
+  exit 1
 }
 
+indent() { sed 's/^/           /'; }
+
 # in_net COMMAND... runs in the demo's network namespace, if it has one. Not `ip netns exec`: that hides the cgroups.
-in_net() {
-  if [ -e "/run/netns/$netns" ]; then nsenter --net="/run/netns/$netns" "$@"; else "$@"; fi
+in_net() { "${enter[@]}" "$@"; }
+set_enter() { if [ -e "$net" ]; then enter=(nsenter --net="$net"); else enter=(); fi; }
+set_enter
+
+# background NAME COMMAND... starts a process that outlives this script and its terminal.
+background() {
+  local name=$1
+  shift
+  setsid "${enter[@]}" "$@" >"$run/$name.log" 2>&1 </dev/null &
+  echo $! >"$run/$name.pid"
 }
 
 crictl() { in_net "$bin/crictl" -c "$run/crictl.yaml" "$@"; }
@@ -51,8 +68,11 @@ crictl() { in_net "$bin/crictl" -c "$run/crictl.yaml" "$@"; }
 until_ok() {
   local deadline=$((SECONDS + $1))
   shift
-  until "$@" 2>/dev/null; do
-    [ "$SECONDS" -lt "$deadline" ] || return 1
+  until "$@" 2>"$run/last-try"; do
+    if [ "$SECONDS" -ge "$deadline" ]; then
+      cat "$run/last-try" >&2
+      return 1
+    fi
     sleep 0.1
   done
 }
@@ -60,182 +80,242 @@ until_ok() {
 start_libvirtd() {
   if timeout 5 virsh -q -c qemu:///system version >/dev/null 2>&1; then
     echo qemu:///system >"$run/uri"
-    echo "a libvirtd runs already and is used as it is; \`vmlet doctor\` below says what that costs"
+    echo "one runs already and is used as it is; what that costs, vmlet doctor says below"
     return
   fi
-  ip netns add "$netns"
-  ip -n "$netns" link set lo up
+  touch "$net"
+  unshare --net="$net" ip link set lo up
+  set_enter
   in_net "$repo/build/libvirtd.sh" start "$run/libvirtd" >"$run/uri"
-  cat "$run/uri"
+  echo "a private one, in a network namespace of its own"
 }
+uri() { cat "$run/uri"; }
 
-# libvirt_file PATH is where the demo sees a file that its libvirtd knows as /etc/libvirt/... or /var/log/libvirt/...
-libvirt_file() {
-  if [ -e "/run/netns/$netns" ]; then echo "$run/libvirtd/$1"; else echo "$2"; fi
+# libvirt_dir PRIVATE HOST is a folder of the libvirtd in use.
+libvirt_dir() { if [ -d "$run/libvirtd" ]; then echo "$run/libvirtd/$1"; else echo "$2"; fi; }
+
+start_registry() {
+  local port
+  # Port 0: the kernel chooses a free one, and no registry of somebody else's is written to.
+  background registry "$bin/crane" registry serve --address 127.0.0.1:0
+  until_ok 10 grep -q 'serving on port' "$run/registry.log"
+  port=$(sed -n 's/.*serving on port //p' "$run/registry.log")
+  echo "127.0.0.1:$port/tiny:demo" >"$run/image"
+  # The containerDisk convention: a disk in the folder /disk of an image's layer.
+  mkdir -p "$lib/layer/disk"
+  cp "$bin/tiny.qcow2" "$lib/layer/disk/tiny.qcow2"
+  tar -C "$lib/layer" -cf "$lib/layer.tar" disk
+  in_net "$bin/crane" append --oci-empty-base -f "$lib/layer.tar" -t "$(image)"
+  rm -r "$lib/layer" "$lib/layer.tar"
 }
+image() { cat "$run/image"; }
 
 write_config() {
-  mkdir -p "$run/cni" "$lib/leases"
+  mkdir -p "$run/cni" "$run/state" "$lib/leases"
+  # vmlet wants a file system there that a reboot clears.
+  [ "$(stat -f -c %T "$run/state")" = tmpfs ] || mount -t tmpfs -o mode=0700,size=8M vmlet-demo "$run/state"
   cat >"$run/cni/10-demo.conflist" <<CONF
 { "cniVersion": "1.1.0", "name": "vmlet-demo", "plugins": [
-  { "type": "bridge", "bridge": "vmlet-demo0", "isGateway": true, "hairpinMode": true,
+  { "type": "bridge", "bridge": "$bridge", "isGateway": true, "hairpinMode": true,
     "ipam": { "type": "host-local", "dataDir": "$lib/leases", "ranges": [[{ "subnet": "10.88.77.0/24" }]],
               "routes": [{ "dst": "0.0.0.0/0" }] } },
   { "type": "portmap", "capabilities": { "portMappings": true } } ] }
 CONF
-  cat >"$run/config.yaml" <<CONF
+  cat >"$config" <<CONF
 listen: {socket: $socket}
 root: $lib/node
 state: $run/state
 libvirt:
-  uri: "$(cat "$run/uri")"
-  logDir: $(libvirt_file log/qemu /var/log/libvirt/qemu)
-  qemuConf: $(libvirt_file etc/qemu.conf /etc/libvirt/qemu.conf)
+  uri: "$(uri)"
+  logDir: $(libvirt_dir log/qemu /var/log/libvirt/qemu)
+  qemuConf: $(libvirt_dir etc /etc/libvirt)/qemu.conf
 cni: {confDir: $run/cni, binDirs: [$bin/cni]}
-log: {level: debug, format: console}
+log: {format: console}
 metrics: {address: ""}
 defaults: {memory: 128MiB}
 CONF
-  printf 'runtime-endpoint: unix://%s\nimage-endpoint: unix://%s\ntimeout: 120\n' "$socket" "$socket" >"$run/crictl.yaml"
+  cat >"$run/crictl.yaml" <<CONF
+runtime-endpoint: unix://$socket
+image-endpoint: unix://$socket
+timeout: 120
+CONF
   cat >"$run/pod.json" <<POD
 { "metadata": { "name": "demo", "namespace": "default", "uid": "demo-1", "attempt": 0 },
   "hostname": "demo", "log_directory": "$run/logs", "linux": {} }
 POD
   cat >"$run/container.json" <<CONTAINER
-{ "metadata": { "name": "vm", "attempt": 0 }, "image": { "image": "$image" }, "log_path": "vm.log", "linux": {} }
+{ "metadata": { "name": "vm", "attempt": 0 }, "image": { "image": "$(image)" }, "log_path": "vm.log", "linux": {} }
 CONTAINER
 }
 
-start_registry() {
-  in_net "$bin/crane" registry serve --address "$registry" >"$run/registry.log" 2>&1 &
-  echo $! >"$run/registry.pid"
-  # The containerDisk convention: a disk in the folder /disk of an image's layer.
-  mkdir -p "$run/layer/disk"
-  cp "$bin/tiny.qcow2" "$run/layer/disk/tiny.qcow2"
-  tar -C "$run/layer" -cf "$run/layer.tar" disk
-  until_ok 10 in_net "$bin/crane" catalog "$registry" >/dev/null
-  in_net "$bin/crane" append -q --oci-empty-base -f "$run/layer.tar" -t "$image" >/dev/null
-  rm -rf "$run/layer" "$run/layer.tar"
-}
-
 start_vmlet() {
-  in_net "$bin/vmlet" --config "$run/config.yaml" >"$run/vmlet.log" 2>&1 &
-  echo $! >"$run/vmlet.pid"
+  background vmlet "$bin/vmlet" --config "$config"
   until_ok 20 crictl info >/dev/null
 }
 
-# doctor prints what is not as it should be. Warnings are for reading; only a failure ends the demo.
+# doctor prints what is not as it should be: a warning is for reading, a failure ends the demo.
 doctor() {
-  in_net "$bin/vmlet" doctor --config "$run/config.yaml" | grep -v '^ok' || [ "${PIPESTATUS[0]}" -eq 0 ]
+  local all
+  all=$(in_net "$bin/vmlet" doctor --config "$config") || { echo "$all"; return 1; }
+  grep -v '^ok' <<<"$all" || true
 }
 
 run_pod() {
-  pod=$(crictl runp "$run/pod.json")
-  container=$(crictl create "$pod" "$run/container.json" "$run/pod.json")
-  crictl start "$container" >/dev/null
-  echo "$pod" >"$run/pod.id"
-  echo "$container" >"$run/container.id"
+  crictl runp "$run/pod.json" >"$run/pod.id"
+  crictl create "$(pod)" "$run/container.json" "$run/pod.json" >"$run/container.id"
+  crictl start "$(container)" >/dev/null
 }
-ids() { pod=$(cat "$run/pod.id") container=$(cat "$run/container.id"); }
-pod_ip() { crictl inspectp -o go-template --template '{{.status.network.ip}}' "$pod"; }
-page() { in_net curl -sf -m 2 "http://$ip/"; }
-no_page() { ! page; }
+pod() { cat "$run/pod.id"; }
+container() { cat "$run/container.id"; }
 
-# leftovers prints everything that a pod brings along and that should be gone with it.
+pod_ip() { crictl inspectp -o go-template --template '{{.status.network.ip}}' "$(pod)" | tee "$run/ip"; }
+page() { in_net curl -sS -f -m 1 "http://$(cat "$run/ip")/"; }
+page_answers() { until_ok 60 page; }
+no_page() { if page 2>&1; then return 1; fi; }
+
+console() {
+  until_ok 30 console_says READY
+  crictl logs --tail 3 "$(container)"
+}
+console_says() { crictl logs "$(container)" | grep -q "$1"; }
+
+# crictl clears the screen before its table.
+stats() { crictl stats "$(container)" | sed 's/\x1b\[[0-9]*[A-Z]//g'; }
+
+stop_vm() {
+  crictl stop --timeout 30 "$(container)" >/dev/null
+  crictl inspect -o go-template --template '{{.status.state}}, exit code {{.status.exitCode}}, {{.status.reason}}' "$(container)"
+}
+
+remove_pod() {
+  crictl stopp "$(pod)" >/dev/null
+  crictl rmp "$(pod)" >/dev/null
+}
+
+# prefix WORDS puts them before each line that comes in. It is no error that none comes.
+prefix() { sed "s|^|left: $1 |"; }
+
+# leftovers prints all that a pod brings along and that should be gone with it.
 leftovers() {
-  virsh -q -c "$(cat "$run/uri")" list --all --name | sed -n '/^vmlet-/s/^/domain /p'
-  find "$run/state/netns" "$lib/node/sandboxes" "$lib/node/cni" -mindepth 1 -type f -o -mindepth 1 -type d -empty \
-    -path "$lib/node/sandboxes/*" 2>/dev/null | sed 's/^/file /'
-  find "$lib/leases" -type f -name '[0-9]*' | sed 's/^/lease /'
-  in_net ip -o link show type tun | sed 's/^/tap /'
-  in_net ip -o link show master vmlet-demo0 2>/dev/null | sed 's/^/bridge port /'
-  find /sys/fs/cgroup -depth -type d -name "vmlet-$(cat "$run/pod.id")*" 2>/dev/null | sed 's/^/cgroup /'
+  local short
+  short=$(head -c 12 "$run/pod.id")
+  { crictl pods -q; crictl ps -aq; } | prefix "record"
+  virsh -q -c "$(uri)" list --all --name | { grep -x "vmlet-$short" || true; } | prefix "domain"
+  find "$(libvirt_dir log/qemu /var/log/libvirt/qemu)" -name "vmlet-$short*" | prefix "libvirt's"
+  { pgrep -af -- "$lib/node/" || true; } | cut -c 1-100 | prefix "process"
+  find "$lib/node/sandboxes" "$run/state/netns" -mindepth 1 | prefix "file"
+  find "$lib/node/cni" -type f | prefix "CNI's cache"
+  find "$lib/leases" -type f -name '[0-9]*' | prefix "lease"
+  findmnt -rno TARGET | { grep -F "$run/state/netns/" || true; } | prefix "mount"
+  { in_net ip -o link show type tun; in_net ip -o link show master "$bridge"; } | { grep -E ": (vml$short|veth)" || true; } | prefix "link"
+  in_net iptables-save 2>/dev/null | { grep -F "$(pod)" || true; } | prefix "iptables rule"
+  find /sys/fs/cgroup -depth -type d -name "vmlet-$(pod)*" | prefix "cgroup"
 }
 nothing_left() {
   local left
   left=$(leftovers)
   [ -z "$left" ] || { echo "$left"; return 1; }
-  echo "no domain, namespace, tap, lease, disk, ISO or cgroup is left"
+  echo "no record, domain, process, disk, seed, namespace, tap, veth, lease, rule, mount, cgroup or log of libvirt's"
 }
 
 play() {
-  local net=""
-  [ ! -e "/run/netns/$netns" ] || net="nsenter --net=/run/netns/$netns "
   cat <<HELP
 
-The VM is running. Play with it, and end it with: make demo-down
+The VM is running. Some things to try, and at the end: make demo-down
 
   export CRI_CONFIG_FILE=$run/crictl.yaml
   $bin/crictl pods
   $bin/crictl ps
-  $bin/crictl logs -f $container
-  $bin/crictl exec -s $container uname -a
-  ${net}curl http://$ip/
-  virsh -c "$(cat "$run/uri")" list --title
+  $bin/crictl logs -f $(container)
+  $bin/crictl exec -s $(container) uname -a
+  $bin/crictl stats $(container)
+  $bin/vmletctl --address $socket ps
+  ${enter[*]} curl http://$(cat "$run/ip")/
+  virsh -c '$(uri)' list --title
 HELP
 }
 
 up() {
-  [ "$(id -u)" -eq 0 ] || die "needs root: libvirt, network namespaces and cgroups"
-  [ ! -e "$run/vmlet.pid" ] || die "a demo is there already; end it with: make demo-down"
-  mkdir -p "$run" "$lib"
-  trap 'status=$?; [ $status -eq 0 ] && [ -n "${KEEP:-}" ] || down; exit $status' EXIT
-  step "libvirtd" start_libvirtd
-  step "configuration" write_config
-  step "registry on loopback, with the guest image in it" start_registry
-  step "vmlet serves CRI" start_vmlet
-  step "vmlet doctor" doctor
-  step "pull $image" crictl pull "$image"
-  step "run a pod with one VM" run_pod
-  ids
-  ip=$(pod_ip)
-  step "its IP" echo "$ip"
-  step "HTTP from the guest" until_ok 60 page
-  step "its console log" crictl logs --tail 3 "$container"
-  step "exec uname -a" crictl exec -s "$container" uname -a
-  step "stats" crictl stats "$container"
+  [ "$(id -u)" -eq 0 ] || die "needs root: libvirt, network namespaces, cgroups"
+  if [ -e "$run" ] || [ -e "$lib" ]; then
+    die "$run or $lib exists: a demo runs, or one was cut off. End it with: make demo-down"
+  fi
+  mkdir -m 0711 "$run" "$lib"
+  trap fail EXIT
+  step "start libvirtd" start_libvirtd
+  set_enter
+  step "start a registry on loopback and push the tiny guest image" start_registry
+  step "write a configuration" write_config
+  step "start vmlet" start_vmlet
+  step "vmlet doctor: what is not ok" doctor
+  step "pull $(image)" crictl pull "$(image)"
+  step "run a pod with a VM" run_pod
+  step "its IP" pod_ip
+  step "its page over HTTP" page_answers
+  step "its console log" console
+  step "exec uname -a in it" crictl exec -s "$(container)" uname -a
+  step "its stats" stats
   if [ -n "${KEEP:-}" ]; then
+    trap - EXIT
     play
     return
   fi
-  step "stop" crictl stopp "$pod"
-  step "the page is gone" no_page
-  step "remove" crictl rmp "$pod"
-  step "nothing is left" nothing_left
+  step "stop it: the guest powers itself off" stop_vm
+  step "its page is gone" no_page
+  step "remove the pod" remove_pod
+  step "nothing is left of it" nothing_left
+  step "end what the demo started" down
+  trap - EXIT
+  rm -rf "$run"
   echo "demo: ok"
 }
 
-stop_pid() {
-  local pid
-  pid=$(cat "$1" 2>/dev/null) || return 0
-  rm -f "$1"
-  kill "$pid" 2>/dev/null || return 0
-  until_ok 30 no_process "$pid" || echo "process $pid did not end" >&2
+# fail keeps the logs of a demo that did not come to its end, and then ends it.
+fail() {
+  local status=$?
+  trap - EXIT
+  set +e
+  rm -rf "$kept"
+  mkdir -p "$kept"
+  cp -r "$run"/*.log "$run/logs" "$run/libvirtd/log" "$kept" 2>/dev/null
+  echo "demo: the logs are kept in $kept" >&2
+  down >&2
+  rm -rf "$run"
+  exit $((status ? status : 1))
 }
-no_process() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
+
+# end NAME ends a background process, if it still is the one that was started.
+end() {
+  local pid
+  pid=$(cat "$run/$1.pid" 2>/dev/null) || return 0
+  [[ $(readlink "/proc/$pid/exe") == "$bin/"* ]] || return 0
+  kill "$pid"
+  until_ok 30 ended "$pid" || echo "$1, process $pid, does not end" >&2
+}
+# A zombie has no executable.
+ended() { [ ! -e "/proc/$1/exe" ]; }
 
 down() {
-  if [ -S "$socket" ]; then
-    crictl rmp -fa >/dev/null 2>&1 || echo "not all pods could be removed" >&2
+  if [ -S "$socket" ] && ! crictl rmp -fa >/dev/null 2>&1; then
+    echo "not all pods could be removed" >&2
   fi
-  stop_pid "$run/vmlet.pid"
-  stop_pid "$run/registry.pid"
+  end vmlet
+  end registry
   if [ -d "$run/libvirtd" ]; then
     "$repo/build/libvirtd.sh" stop "$run/libvirtd"
+  elif ip link show "$bridge" >/dev/null 2>&1; then
+    ip link del "$bridge"
   fi
-  if [ -e "/run/netns/$netns" ]; then
-    ip netns del "$netns"
-  elif ip link show vmlet-demo0 >/dev/null 2>&1; then
-    ip link del vmlet-demo0
+  findmnt -rno TARGET | { grep -F "$run/" || true; } | sort -r | xargs -r -n 1 umount
+  if [ -d "$lib" ]; then
+    # Images are immutable files, so that nothing changes a base that disks stand on.
+    chattr -R -f -i "$lib" || true
+    rm -rf "$lib"
   fi
-  findmnt -rno TARGET | awk -v d="$run/" 'index($0, d) == 1' | sort -r | xargs -r umount
-  # Images are immutable files, so that nothing changes a base that disks stand on.
-  chattr -R -f -i "$lib" || true
-  rm -rf "$run" "$lib"
 }
 
 case ${1:-} in
   up) up ;;
-  down) down ;;
+  down) down; rm -rf "$run" ;;
   *) die "usage: build/demo.sh up|down" ;;
 esac
