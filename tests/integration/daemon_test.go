@@ -94,7 +94,9 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	node := harness.StartNode(t)
 	pod := node.Run(harness.Pod{
 		Name: "secret", Annotations: map[string]string{"vmlet.io/user-data": "#!/bin/sh\nPASSWORD=" + secret + "\n"},
-		Container: func(c *runtimeapi.ContainerConfig) { c.Envs = []*runtimeapi.KeyValue{{Key: "TOKEN", Value: []byte(secret)}} },
+		Container: func(c *runtimeapi.ContainerConfig) {
+			c.Envs = []*runtimeapi.KeyValue{{Key: "TOKEN", Value: []byte(secret)}}
+		},
 	})
 	_, err := node.Images.PullImage(t.Context(), &runtimeapi.PullImageRequest{
 		Image: &runtimeapi.ImageSpec{Image: harness.TheRegistry().Host + "/none:1"}, Auth: &runtimeapi.AuthConfig{Username: "me", Password: secret},
