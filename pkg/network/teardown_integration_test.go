@@ -118,6 +118,9 @@ func TestTeardownWithoutConfigurationStillFreesTheLease(t *testing.T) {
 
 func TestTeardownAfterARebootFreesTheLease(t *testing.T) {
 	h := newHost(t)
+	log := filepath.Join(t.TempDir(), "log")
+	h.plugin(t, "main", `[ "$CNI_COMMAND" = DEL ] && echo "netns '$CNI_NETNS'" > `+log+`; exec REAL/bridge`)
+	h.configure(t, "main", "")
 	req := request()
 	req.PortMappings = []vm.PortMapping{{Protocol: "tcp", ContainerPort: 80, HostPort: 18082}}
 	if _, err := h.net.Setup(t.Context(), req); err != nil {
@@ -132,6 +135,9 @@ func TestTeardownAfterARebootFreesTheLease(t *testing.T) {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
 	h.mustTeardown(t, list[0])
+	if said := readFile(t, log); said != "netns ''\n" {
+		t.Errorf("DEL was told of the %s, which is gone", said)
+	}
 }
 
 func TestTeardownOfANetNSThatIsNotMounted(t *testing.T) {
