@@ -58,9 +58,6 @@ func skip(root fs.FS, folder string) error {
 	if folder == "." {
 		return nil
 	}
-	if folder == "internal/pins" { // imports nothing for use: it holds versions in go.mod
-		return fs.SkipDir
-	}
 	if base == "testdata" || base == "vendor" || strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") {
 		return fs.SkipDir
 	}
