@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -23,6 +24,9 @@ import (
 	"github.com/vmlet/vmlet/pkg/store"
 	"github.com/vmlet/vmlet/pkg/stream"
 )
+
+// undoTime bounds a CNI DEL: it is also an undo, and must end within revert.Timeout.
+const undoTime = 20 * time.Second
 
 // adapters are the real parts of the world.
 type adapters struct {
@@ -68,7 +72,7 @@ func openAdapters(ctx context.Context, c config.Config, registry prometheus.Regi
 	}
 	a.closers = append(a.closers, a.hypervisor.Close)
 	a.guest = guest.New(a.hypervisor.Agent())
-	a.network, err = network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c), AddTimeout: c.CNI.Timeout, DelTimeout: c.CNI.Timeout})
+	a.network, err = network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c), AddTimeout: c.CNI.Timeout, DelTimeout: min(c.CNI.Timeout, undoTime)})
 	if err != nil {
 		return nil, err
 	}

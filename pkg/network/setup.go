@@ -81,7 +81,8 @@ func (n *Network) attach(ctx context.Context, a attachment, path string) (vm.Net
 	err = withNetNS(path, func(netns ns.NetNS) error {
 		l, err := readLink(netns, primaryNIC)
 		if err != nil {
-			return fmt.Errorf("after CNI ADD: %w", err)
+			// Not the link's NotFound: to the caller that would be about the sandbox.
+			return fmt.Errorf("the network's plugins said yes to CNI ADD, but there is %v", err) //nolint:errorlint // on purpose, see above
 		}
 		if nic, err = nicOf(result, l, TapName(a.Request.SandboxID, 0)); err != nil {
 			return err

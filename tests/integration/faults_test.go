@@ -77,7 +77,7 @@ func TestCNIThatFails(t *testing.T) {
 	for name, tc := range map[string]struct{ script, want string }{
 		"fails":   {`echo '{"cniVersion":"1.0.0","code":11,"msg":"no more addresses"}'; exit 1`, "no more addresses"},
 		"garbage": {`echo 'hello'`, "broken"},
-		"nothing": {`echo '{"cniVersion":"1.0.0"}'`, "no interface eth0"},
+		"nothing": {`echo '{"cniVersion":"1.0.0"}'`, "there is no interface eth0"},
 		"hangs":   {`sleep 1000 & wait`, "no answer within"},
 	} {
 		t.Run(name, func(t *testing.T) {
