@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/vmlet/vmlet/pkg/revert"
@@ -82,7 +83,7 @@ func (n *Network) attach(ctx context.Context, a attachment, path string) (vm.Net
 		l, err := readLink(netns, primaryNIC)
 		if err != nil {
 			// Not the link's NotFound: to the caller that would be about the sandbox.
-			return fmt.Errorf("the network's plugins said yes to CNI ADD, but there is %v", err) //nolint:errorlint // on purpose, see above
+			return fmt.Errorf("the network's plugins said yes to CNI ADD, but there is %v: %w", err, errdefs.ErrFailedPrecondition) //nolint:errorlint // on purpose, see above
 		}
 		if nic, err = nicOf(result, l, TapName(a.Request.SandboxID, 0)); err != nil {
 			return err
