@@ -139,6 +139,9 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 	defer ask.Stop()
 
 	if deadline.After(s.now()) {
+		watched, unwatch := context.WithCancel(ctx)
+		defer unwatch()
+		s.hastenExit(watched, c)
 		s.askToPowerOff(ctx, c, false)
 	}
 	for {
@@ -158,6 +161,16 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 			return fmt.Errorf("stop container %s goes on after the next start of vmlet: %w", c.ID, errdefs.ErrUnavailable)
 		}
 	}
+}
+
+// hastenExit watches QEMU end, which makes libvirt notice the end at once instead of at
+// its next look, up to 200 ms later. Without it a stop is as right, and slower.
+func (s *Service) hastenExit(ctx context.Context, c vm.Container) {
+	s.work.Go(func() {
+		if err := s.deps.Hypervisor.AwaitExit(ctx, c.SandboxID); err != nil && ctx.Err() == nil {
+			log.From(ctx).Debug("the end of QEMU is not watched", zap.String("container", c.ID), zap.Error(err))
+		}
+	})
 }
 
 // askToPowerOff presses the ACPI power button, and asks the agent as well when the
