@@ -64,6 +64,7 @@ func noError(t *testing.T, err error) {
 
 func TestDisksKeepTheContract(t *testing.T) {
 	lifecycletest.RunDisks(t, func(t *testing.T) lifecycletest.DisksHost {
+		t.Helper()
 		d, node := newDisks(t)
 		const mark = "written by a guest"
 		return lifecycletest.DisksHost{

@@ -22,6 +22,7 @@ func TestStoreKeepsTheContract(t *testing.T) {
 		return qcow2Disk(sum.Sum64(), mib, 0)
 	}
 	lifecycletest.RunImages(t, func(t *testing.T) lifecycletest.ImagesHost {
+		t.Helper()
 		reg, s := newRegistry(t), openStore(t)
 		return lifecycletest.ImagesHost{
 			Images: s, Registry: reg.host, Disk: disk,

@@ -61,7 +61,7 @@ func (s *session) fetchDisk(ctx context.Context, layer oci.Descriptor, packing c
 }
 
 // maxExplain is how many bytes of a layer that is of no use are fetched to say why.
-const maxExplain = 16 << 20
+const maxExplain = 8 << 20
 
 // fetch has use read a layer as it is sent, while more of it is being received. When it
 // returns nil the layer's digest was right.

@@ -22,6 +22,7 @@ type waiter struct {
 }
 
 func waitFor(t *testing.T, fs *flights, key string, progress func(vm.PullProgress), w work) *waiter {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	a := &waiter{cancel: cancel, done: make(chan struct{})}
 	go func() {

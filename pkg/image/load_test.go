@@ -4,6 +4,7 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,83 +61,89 @@ func TestAStoreIsFoundAsItWasLeft(t *testing.T) {
 
 func TestWhatACrashLeavesIsCleanedUpAndTold(t *testing.T) {
 	for name, tc := range map[string]struct {
-		leave func(t *testing.T, l layout, one vm.Image)
+		leave func(l layout, one vm.Image) error
 		told  string
 		files string
 		one   bool // is still there
 	}{
 		"a part": {
-			func(t *testing.T, l layout, _ vm.Image) {
-				must0(t, os.WriteFile(filepath.Join(l.parts(), "12345"), []byte("x"), 0o600))
+			func(l layout, _ vm.Image) error {
+				return os.WriteFile(filepath.Join(l.parts(), "12345"), []byte("x"), 0o600)
 			},
 			"removed 12345, the rest of a pull", "blobs 2, records 2, parts 0", true,
 		},
 		"a disk without a record": {
-			func(t *testing.T, l layout, one vm.Image) { must0(t, os.Remove(l.record(one.ID))) },
+			func(l layout, one vm.Image) error { return os.Remove(l.record(one.ID)) },
 			"which no image has", "blobs 1, records 1, parts 0", false,
 		},
 		"a record without a disk": {
-			func(t *testing.T, l layout, one vm.Image) { must0(t, os.Remove(one.Path)) },
+			func(_ layout, one vm.Image) error { return os.Remove(one.Path) },
 			"dropped image", "blobs 1, records 1, parts 0", false,
 		},
 		"the rest of a record that was being written": {
-			func(t *testing.T, l layout, one vm.Image) {
-				must0(t, os.WriteFile(l.record(one.ID)+"817263", []byte("{"), 0o600))
+			func(l layout, one vm.Image) error {
+				return os.WriteFile(l.record(one.ID)+"817263", []byte("{"), 0o600)
 			},
 			"which is no record", "blobs 2, records 2, parts 0", true,
 		},
 		"a record cut short": {
-			func(t *testing.T, l layout, one vm.Image) { must0(t, os.Truncate(l.record(one.ID), 30)) },
+			func(l layout, one vm.Image) error { return os.Truncate(l.record(one.ID), 30) },
 			"it is no JSON", "blobs 1, records 1, parts 0", false,
 		},
 		"a record of another image": {
-			func(t *testing.T, l layout, one vm.Image) {
-				b := must(os.ReadFile(l.record(one.ID)))(t)
-				must0(t, os.WriteFile(l.record(one.ID), bytes.ReplaceAll(b, []byte(one.ID), []byte(someDigest)), 0o600))
+			func(l layout, one vm.Image) error {
+				b, err := os.ReadFile(l.record(one.ID))
+				return errors.Join(err, os.WriteFile(l.record(one.ID), bytes.ReplaceAll(b, []byte(one.ID), []byte(someDigest)), 0o600))
 			},
 			"what it says cannot be", "blobs 1, records 1, parts 0", false,
 		},
 		"a disk cut short": {
-			func(t *testing.T, _ layout, one vm.Image) { must0(t, os.Truncate(one.Path, 512)) },
+			func(_ layout, one vm.Image) error {
+				return errors.Join(os.Chmod(one.Path, 0o600), os.Truncate(one.Path, 512))
+			},
 			"its disk has 512 bytes", "blobs 1, records 1, parts 0", false,
 		},
 		"a disk that was written to": {
-			func(t *testing.T, _ layout, one vm.Image) {
-				must0(t, os.Chmod(one.Path, 0o600))
-				f := must(os.OpenFile(one.Path, os.O_WRONLY, 0))(t)
-				must(f.WriteAt([]byte("x"), 200000))(t)
-				must0(t, f.Close())
+			func(_ layout, one vm.Image) error {
+				if err := os.Chmod(one.Path, 0o600); err != nil {
+					return err
+				}
+				f, err := os.OpenFile(one.Path, os.O_WRONLY, 0)
+				if err != nil {
+					return err
+				}
+				_, err = f.WriteAt([]byte("x"), 200000)
+				return errors.Join(err, f.Close())
 			},
 			"its disk has been changed", "blobs 1, records 1, parts 0", false,
 		},
 		"a disk that is a symlink": {
-			func(t *testing.T, _ layout, one vm.Image) {
-				must0(t, os.Rename(one.Path, one.Path+"x"))
-				must0(t, os.Symlink(one.Path+"x", one.Path))
+			func(_ layout, one vm.Image) error {
+				return errors.Join(os.Rename(one.Path, one.Path+"x"), os.Symlink(one.Path+"x", one.Path))
 			},
 			"dropped image", "blobs 1, records 1, parts 0", false,
 		},
 		"a disk with another time": {
-			func(t *testing.T, _ layout, one vm.Image) {
-				must0(t, os.Chtimes(one.Path, time.Time{}, time.Unix(1, 0)))
+			func(_ layout, one vm.Image) error {
+				return os.Chtimes(one.Path, time.Time{}, time.Unix(1, 0))
 			},
 			"is still the same", "blobs 2, records 2, parts 0", true,
 		},
 		"a disk that others may write to": {
-			func(t *testing.T, _ layout, one vm.Image) { must0(t, os.Chmod(one.Path, 0o666)) },
+			func(_ layout, one vm.Image) error { return os.Chmod(one.Path, 0o666) },
 			"had the mode", "blobs 2, records 2, parts 0", true,
 		},
 		"a stranger among the disks": {
-			func(t *testing.T, l layout, _ vm.Image) {
-				must0(t, os.WriteFile(filepath.Join(l.blobs(), "notes"), []byte("x"), 0o600))
+			func(l layout, _ vm.Image) error {
+				return os.WriteFile(filepath.Join(l.blobs(), "notes"), []byte("x"), 0o600)
 			},
 			"which no image has", "blobs 2, records 2, parts 0", true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, one, two := twoImages(t)
+			s, one, _ := twoImages(t)
 			s.Close()
-			tc.leave(t, s.layout, one)
+			must0(t, tc.leave(s.layout, one))
 			again, found, err := Open(t.Context(), s.cfg)
 			must0(t, err)
 			defer again.Close()
@@ -161,7 +168,6 @@ func TestWhatACrashLeavesIsCleanedUpAndTold(t *testing.T) {
 			if len(found) != 0 {
 				t.Errorf("told again: %v", found)
 			}
-			_ = two
 		})
 	}
 }

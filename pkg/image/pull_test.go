@@ -156,8 +156,8 @@ func TestPullTakesOurArchitectureFromAnIndex(t *testing.T) {
 	disk := qcow2Disk(1, mib, 0)
 	ours := containerDisk(t, runtime.GOARCH, tarball(t, "disk/x", string(disk)))
 	theirs := containerDisk(t, foreignArch, tarball(t, "disk/x", string(qcow2Disk(2, mib, 0))))
-	add := func(img oci.Image, os, arch string) mutate.IndexAddendum {
-		return mutate.IndexAddendum{Add: img, Descriptor: oci.Descriptor{Platform: &oci.Platform{OS: os, Architecture: arch}}}
+	add := func(img oci.Image, system, arch string) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: img, Descriptor: oci.Descriptor{Platform: &oci.Platform{OS: system, Architecture: arch}}}
 	}
 	index := mutate.AppendManifests(empty.Index, add(theirs, "linux", foreignArch), add(theirs, "unknown", "unknown"), add(ours, "linux", runtime.GOARCH))
 	ref := reg.host + "/vms/multi:v1"
@@ -255,7 +255,11 @@ func TestEqualContentIsOneImageAndFetchedOnce(t *testing.T) {
 	reg, s := newRegistry(t), openStore(t)
 	disk := qcow2Disk(1, mib, mib)
 	img := artifact(t, "application/vnd.vmlet.disk.qcow2.v1+gzip", gzipOf(t, disk))
-	refs := []string{reg.push("a/test:1", img), reg.push("a/test:2", img), reg.push("b/other:3", mutate.Annotations(img, map[string]string{"x": "y"}).(oci.Image))}
+	annotated, isImage := mutate.Annotations(img, map[string]string{"x": "y"}).(oci.Image)
+	if !isImage {
+		t.Fatal("an annotated image is no image")
+	}
+	refs := []string{reg.push("a/test:1", img), reg.push("a/test:2", img), reg.push("b/other:3", annotated)}
 	reg.misbehave(nil)
 	for _, ref := range refs {
 		pullOK(t, s, ref)
@@ -346,7 +350,7 @@ func TestAPullThatIsGivenUpLeavesNothing(t *testing.T) {
 	reached, gone := make(chan struct{}), make(chan struct{})
 	reg.misbehave(onBlob(func(w http.ResponseWriter, req *http.Request) {
 		must2(w.Write(disk[:mib]))
-		w.(http.Flusher).Flush()
+		flush(w)
 		close(reached)
 		<-req.Context().Done()
 		close(gone)

@@ -130,3 +130,18 @@ func TestNamesThatAreAliasesOfAStoredImageResolve(t *testing.T) {
 		t.Errorf("got %v (%v), want %s", got.ID, err, img.ID)
 	}
 }
+
+func TestAliasesCanBeReplaced(t *testing.T) {
+	s := openStore(t)
+	img := importOK(t, s, "tiny:v1", rawDisk(1, mib))
+	if err := s.SetAliases([]Alias{{"a/*/*", "x"}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("got %v, want InvalidArgument", err)
+	}
+	if _, err := s.Resolve(t.Context(), "registry.k8s.io/pause:3.9"); !errdefs.IsNotFound(err) {
+		t.Errorf("got %v, want NotFound", err)
+	}
+	must0(t, s.SetAliases([]Alias{{"registry.k8s.io/pause:3.9", "tiny:v1"}}))
+	if got, err := s.Resolve(t.Context(), "registry.k8s.io/pause:3.9"); err != nil || got.ID != img.ID {
+		t.Errorf("got %v (%v), want %s", got.ID, err, img.ID)
+	}
+}

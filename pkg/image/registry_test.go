@@ -79,6 +79,13 @@ func (r *testRegistry) misbehave(behave func(w http.ResponseWriter, req *http.Re
 	r.behave, r.requests = behave, nil
 }
 
+// flush sends what was written so far.
+func flush(w http.ResponseWriter) {
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		panic(err)
+	}
+}
+
 // onBlob lets misbehave affect downloads of blobs only.
 func onBlob(behave http.HandlerFunc) func(http.ResponseWriter, *http.Request, http.Handler) {
 	return func(w http.ResponseWriter, req *http.Request, next http.Handler) {
@@ -169,7 +176,7 @@ func tarball(t *testing.T, files ...string) []byte {
 func gzipOf(t *testing.T, b []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
+	w := must(gzip.NewWriterLevel(&buf, gzip.BestSpeed))(t)
 	must(w.Write(b))(t)
 	must0(t, w.Close())
 	return buf.Bytes()
@@ -183,7 +190,7 @@ func zstdOf(t *testing.T, b []byte) []byte {
 
 // qcow2Disk is a qcow2 file of virtual bytes with a valid header, and payload bytes of
 // noise behind its tables that make it differ from one seed to the next.
-func qcow2Disk(seed uint64, virtual uint64, payload int) []byte {
+func qcow2Disk(seed, virtual uint64, payload int) []byte {
 	const cluster = 1 << 16
 	b := make([]byte, 4*cluster+payload)
 	copy(b, qcow2Magic)

@@ -43,14 +43,16 @@ func requestError(ctx context.Context, registry string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	// Before the status: a registry on this host is asked over plain HTTP, too, and what
+	// speaks TLS answers that with one.
+	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("registry %s: %w: %w", registry, certificate, errdefs.ErrFailedPrecondition)
+	}
 	if status, ok := errors.AsType[*transport.Error](err); ok {
 		return statusError(registry, status)
 	}
-	var certificate *tls.CertificateVerificationError
 	inner := withoutURL(err)
 	switch {
-	case errors.As(err, &certificate):
-		return fmt.Errorf("registry %s: %w: %w", registry, certificate, errdefs.ErrFailedPrecondition)
 	case errdefs.IsFailedPrecondition(inner), errdefs.IsUnavailable(inner):
 		return fmt.Errorf("registry %s: %w", registry, inner)
 	default:

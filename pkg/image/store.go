@@ -62,15 +62,13 @@ func Open(ctx context.Context, cfg Config) (s *Store, found []string, err error)
 	if cfg.MaxDiskSize == 0 {
 		cfg.MaxDiskSize = DefaultMaxDiskSize
 	}
-	as, err := newAliases(cfg.Aliases)
-	if err != nil {
-		return nil, nil, err
-	}
 	s = &Store{
 		cfg: cfg, layout: layout(cfg.Dir),
 		retry: defaultRetry, arch: runtime.GOARCH, now: time.Now,
 	}
-	s.aliases.Store(&as)
+	if err := s.SetAliases(cfg.Aliases); err != nil {
+		return nil, nil, err
+	}
 	if err := s.makeFolders(); err != nil {
 		return nil, nil, fmt.Errorf("image store %s: %w", cfg.Dir, err)
 	}

@@ -5,8 +5,12 @@ package image
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +61,18 @@ func TestPlainHTTPToOtherHostsIsRefused(t *testing.T) {
 		case !allowed && len(reg.all()) != 0:
 			t.Errorf("%s was sent %v", host, reg.all())
 		}
+	}
+}
+
+func TestACertificateOfNobodyIsRefusedAtOnce(t *testing.T) {
+	var asked atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer server.Close()
+	s := openStore(t)
+	_, err := s.Pull(t.Context(), strings.TrimPrefix(server.URL, "https://")+"/x:y", noAuth, nil)
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "certificate") || asked.Load() != 0 {
+		t.Errorf("got %v, want FailedPrecondition", err)
 	}
 }
 

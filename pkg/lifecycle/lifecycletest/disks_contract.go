@@ -72,6 +72,7 @@ func (h DisksHost) rootDisk(t *testing.T, id, container string, size int64) vm.D
 }
 
 func rootDiskIsMade(t *testing.T, h DisksHost) {
+	t.Helper()
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	noError(t, h.Disks.CreateRoot(t.Context(), d))
 	if !h.Exists(t, d.Path) {
@@ -81,6 +82,7 @@ func rootDiskIsMade(t *testing.T, h DisksHost) {
 }
 
 func rootDiskIsLeftAlone(t *testing.T, h DisksHost) {
+	t.Helper()
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	noError(t, h.Disks.CreateRoot(t.Context(), d))
 	h.Mark(t, d.Path)
@@ -91,6 +93,7 @@ func rootDiskIsLeftAlone(t *testing.T, h DisksHost) {
 }
 
 func rootDiskNeedsItsImage(t *testing.T, h DisksHost) {
+	t.Helper()
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	h.LoseImage(t, d.Backing)
 	if err := h.Disks.CreateRoot(t.Context(), d); !errdefs.IsNotFound(err) {
@@ -102,6 +105,7 @@ func rootDiskNeedsItsImage(t *testing.T, h DisksHost) {
 }
 
 func seedIsReplaced(t *testing.T, h DisksHost) {
+	t.Helper()
 	path := h.Paths.Seed(contractSandbox)
 	noError(t, h.Disks.WriteSeed(t.Context(), path, []byte("one")))
 	h.Mark(t, path)
@@ -112,6 +116,7 @@ func seedIsReplaced(t *testing.T, h DisksHost) {
 }
 
 func spoolIsLeftAlone(t *testing.T, h DisksHost) {
+	t.Helper()
 	path := h.Paths.ConsoleSpool(contractSandbox, "c1")
 	noError(t, h.Disks.CreateSpool(t.Context(), path))
 	h.Mark(t, path)
@@ -122,6 +127,7 @@ func spoolIsLeftAlone(t *testing.T, h DisksHost) {
 }
 
 func fileIsRemoved(t *testing.T, h DisksHost) {
+	t.Helper()
 	seed, spool := h.Paths.Seed(contractSandbox), h.Paths.ConsoleSpool(contractSandbox, "c1")
 	noError(t, h.Disks.RemoveFile(t.Context(), seed))
 	noError(t, h.Disks.WriteSeed(t.Context(), seed, []byte("x")))
@@ -134,6 +140,7 @@ func fileIsRemoved(t *testing.T, h DisksHost) {
 }
 
 func sandboxIsRemovedAlone(t *testing.T, h DisksHost) {
+	t.Helper()
 	noError(t, h.Disks.RemoveSandbox(t.Context(), contractSandbox))
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	noError(t, h.Disks.CreateRoot(t.Context(), d))
@@ -150,6 +157,7 @@ func sandboxIsRemovedAlone(t *testing.T, h DisksHost) {
 }
 
 func sandboxIsMadeAgain(t *testing.T, h DisksHost) {
+	t.Helper()
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	for range 2 {
 		noError(t, h.Disks.CreateRoot(t.Context(), d))
@@ -162,6 +170,7 @@ func sandboxIsMadeAgain(t *testing.T, h DisksHost) {
 }
 
 func usageIsOfRootDisks(t *testing.T, h DisksHost) {
+	t.Helper()
 	none := usageOf(t, h)
 	if none.UsedBytes != 0 || none.UsedInodes != 0 {
 		t.Errorf("before all: %+v", none)
@@ -179,6 +188,7 @@ func usageIsOfRootDisks(t *testing.T, h DisksHost) {
 }
 
 func pathsOutsideAreRefused(t *testing.T, h DisksHost) {
+	t.Helper()
 	dir := h.Paths.Sandboxes()
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	for _, path := range []string{
@@ -203,6 +213,7 @@ func pathsOutsideAreRefused(t *testing.T, h DisksHost) {
 }
 
 func sandboxNamesAreChecked(t *testing.T, h DisksHost) {
+	t.Helper()
 	noError(t, h.Disks.WriteSeed(t.Context(), h.Paths.Seed(contractSandbox), []byte("x")))
 	for _, id := range []string{"", ".", "..", "a/b", "../" + contractSandbox, "/", contractSandbox + "/"} {
 		_, usageErr := h.Disks.Usage(t.Context(), id)
@@ -216,6 +227,7 @@ func sandboxNamesAreChecked(t *testing.T, h DisksHost) {
 }
 
 func disksAtOnce(t *testing.T, h DisksHost) {
+	t.Helper()
 	same := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	var all sync.WaitGroup
 	errs := make(chan error, 32)
@@ -239,6 +251,7 @@ func disksAtOnce(t *testing.T, h DisksHost) {
 }
 
 func endedContextMakesNothing(t *testing.T, h DisksHost) {
+	t.Helper()
 	ended, end := context.WithCancel(t.Context())
 	end()
 	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)

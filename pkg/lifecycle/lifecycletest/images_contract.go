@@ -98,6 +98,7 @@ func (h ImagesHost) mustNotHave(t *testing.T, ref string) {
 }
 
 func imageIsFound(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:v1", "one")
 	img := h.pull(t, ref)
 	if !slices.Equal(img.Tags, []string{ref}) || len(img.Digests) != 1 {
@@ -118,6 +119,7 @@ func imageIsFound(t *testing.T, h ImagesHost) {
 }
 
 func imageIsComplete(t *testing.T, h ImagesHost) {
+	t.Helper()
 	img := h.pull(t, h.publish(t, "vms/tiny:v1", "one"))
 	if len(img.ID) != len("sha256:")+64 || !filepath.IsAbs(img.Path) || img.Size <= 0 || img.VirtualSize <= 0 || img.PulledAt.IsZero() {
 		t.Errorf("%+v", img)
@@ -128,6 +130,7 @@ func imageIsComplete(t *testing.T, h ImagesHost) {
 }
 
 func tagIsLatest(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:latest", "one")
 	img := h.pull(t, h.Registry+"/vms/tiny")
 	if !slices.Equal(img.Tags, []string{ref}) {
@@ -139,6 +142,7 @@ func tagIsLatest(t *testing.T, h ImagesHost) {
 }
 
 func unknownImageIsNotFound(t *testing.T, h ImagesHost) {
+	t.Helper()
 	h.publish(t, "vms/tiny:v1", "one")
 	for _, ref := range []string{h.Registry + "/vms/tiny:v1", "tiny", contractImage, contractImage[:20], contractImage[len("sha256:"):]} {
 		h.mustNotHave(t, ref)
@@ -149,6 +153,7 @@ func unknownImageIsNotFound(t *testing.T, h ImagesHost) {
 }
 
 func unknownReferenceIsNotFound(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:v1", "one")
 	for _, missing := range []string{h.Registry + "/vms/tiny:v2", h.Registry + "/vms/other:v1", h.Registry + "/vms/tiny@" + contractImage} {
 		if _, err := h.Images.Pull(t.Context(), missing, vm.RegistryAuth{}, nil); !errdefs.IsNotFound(err) {
@@ -159,6 +164,7 @@ func unknownReferenceIsNotFound(t *testing.T, h ImagesHost) {
 }
 
 func badReferenceIsRefused(t *testing.T, h ImagesHost) {
+	t.Helper()
 	for _, ref := range []string{"", "UPPER/x", "a b", "http://x/y", "x:"} {
 		_, pullErr := h.Images.Pull(t.Context(), ref, vm.RegistryAuth{}, nil)
 		_, importErr := h.Images.Import(t.Context(), ref, bytes.NewReader(h.Disk(t, "one")), nil)
@@ -172,6 +178,7 @@ func badReferenceIsRefused(t *testing.T, h ImagesHost) {
 }
 
 func equalContentIsOneImage(t *testing.T, h ImagesHost) {
+	t.Helper()
 	refs := []string{h.publish(t, "vms/tiny:1", "one"), h.publish(t, "vms/tiny:2", "one"), h.publish(t, "other/name:3", "one")}
 	for _, ref := range refs {
 		h.pull(t, ref)
@@ -191,6 +198,7 @@ func equalContentIsOneImage(t *testing.T, h ImagesHost) {
 }
 
 func otherContentIsAnotherImage(t *testing.T, h ImagesHost) {
+	t.Helper()
 	one, two := h.pull(t, h.publish(t, "vms/tiny:1", "one")), h.pull(t, h.publish(t, "vms/tiny:2", "two"))
 	if one.ID == two.ID || one.Path == two.Path || len(h.list(t)) != 2 {
 		t.Errorf("%v and %v", one, two)
@@ -198,6 +206,7 @@ func otherContentIsAnotherImage(t *testing.T, h ImagesHost) {
 }
 
 func movedTagLeavesItsImage(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:v1", "one")
 	old := h.pull(t, ref)
 	h.publish(t, "vms/tiny:v1", "two")
@@ -217,6 +226,7 @@ func movedTagLeavesItsImage(t *testing.T, h ImagesHost) {
 }
 
 func pullIsIdempotent(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:v1", "one")
 	first, second := h.pull(t, ref), h.pull(t, ref)
 	if second.ID != first.ID || !slices.Equal(second.Tags, first.Tags) || !slices.Equal(second.Digests, first.Digests) || !second.PulledAt.Equal(first.PulledAt) {
@@ -225,6 +235,7 @@ func pullIsIdempotent(t *testing.T, h ImagesHost) {
 }
 
 func pullsAtOnce(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:v1", "one")
 	var all sync.WaitGroup
 	ids := make(chan string, 8)
@@ -251,6 +262,7 @@ func pullsAtOnce(t *testing.T, h ImagesHost) {
 }
 
 func removalTakesAllNames(t *testing.T, h ImagesHost) {
+	t.Helper()
 	a, b := h.publish(t, "vms/tiny:1", "one"), h.publish(t, "other/name:2", "one")
 	img := h.pull(t, a)
 	h.pull(t, b)
@@ -264,6 +276,7 @@ func removalTakesAllNames(t *testing.T, h ImagesHost) {
 }
 
 func removalByID(t *testing.T, h ImagesHost) {
+	t.Helper()
 	img := h.pull(t, h.publish(t, "vms/tiny:1", "one"))
 	noError(t, h.Images.Remove(t.Context(), img.ID))
 	h.mustNotHave(t, img.ID)
@@ -273,6 +286,7 @@ func removalByID(t *testing.T, h ImagesHost) {
 }
 
 func removalIsIdempotent(t *testing.T, h ImagesHost) {
+	t.Helper()
 	noError(t, h.Images.Remove(t.Context(), "never-seen"))
 	noError(t, h.Images.Remove(t.Context(), contractImage))
 	ref := h.publish(t, "vms/tiny:1", "one")
@@ -291,6 +305,7 @@ func removalIsIdempotent(t *testing.T, h ImagesHost) {
 }
 
 func removedImageIsPulledAgain(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:1", "one")
 	first := h.pull(t, ref)
 	noError(t, h.Images.Remove(t.Context(), ref))
@@ -300,6 +315,7 @@ func removedImageIsPulledAgain(t *testing.T, h ImagesHost) {
 }
 
 func importIsAnImage(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.Registry + "/vms/imported"
 	img, err := h.Images.Import(t.Context(), ref, bytes.NewReader(h.Disk(t, "one")), nil)
 	noError(t, err)
@@ -317,6 +333,7 @@ func importIsAnImage(t *testing.T, h ImagesHost) {
 }
 
 func importOfPulledDisk(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:1", "one")
 	pulled := h.pull(t, ref)
 	imported, err := h.Images.Import(t.Context(), h.Registry+"/vms/imported:x", bytes.NewReader(h.Disk(t, "one")), nil)
@@ -327,6 +344,7 @@ func importOfPulledDisk(t *testing.T, h ImagesHost) {
 }
 
 func importNeedsATag(t *testing.T, h ImagesHost) {
+	t.Helper()
 	_, err := h.Images.Import(t.Context(), h.Registry+"/vms/x@"+contractImage, bytes.NewReader(h.Disk(t, "one")), nil)
 	if !errdefs.IsInvalidArgument(err) || len(h.list(t)) != 0 {
 		t.Errorf("got %v, want InvalidArgument", err)
@@ -334,6 +352,7 @@ func importNeedsATag(t *testing.T, h ImagesHost) {
 }
 
 func usageFollows(t *testing.T, h ImagesHost) {
+	t.Helper()
 	usage := func() vm.FSUsage {
 		u, err := h.Images.Usage(t.Context())
 		noError(t, err)
@@ -352,6 +371,7 @@ func usageFollows(t *testing.T, h ImagesHost) {
 }
 
 func progressEnds(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ref := h.publish(t, "vms/tiny:1", "one")
 	for _, round := range []string{"a pull", "a pull of what is here"} {
 		var mu sync.Mutex
@@ -375,6 +395,7 @@ func progressEnds(t *testing.T, h ImagesHost) {
 }
 
 func endedContextEndsPull(t *testing.T, h ImagesHost) {
+	t.Helper()
 	ended, end := context.WithCancel(t.Context())
 	end()
 	ref := h.publish(t, "vms/tiny:1", "one")
@@ -385,11 +406,13 @@ func endedContextEndsPull(t *testing.T, h ImagesHost) {
 }
 
 func shortHexIsAName(t *testing.T, h ImagesHost) {
+	t.Helper()
 	img := h.pull(t, h.publish(t, "vms/tiny:1", "one"))
 	h.mustNotHave(t, strings.TrimPrefix(img.ID, "sha256:")[:6])
 }
 
 func imagesAreInOrder(t *testing.T, h ImagesHost) {
+	t.Helper()
 	var want []string
 	for i := range 5 {
 		want = append(want, h.pull(t, h.publish(t, fmt.Sprintf("vms/tiny:%d", i), fmt.Sprintf("content %d", i))).ID)
