@@ -27,11 +27,17 @@ func (s *Store) commit(ctx context.Context, p *part, o origin) (img vm.Image, er
 		return vm.Image{}, err
 	}
 	defer unlock()
-	if have, ok := s.catalog.Load().records[rec.ID]; ok {
-		return s.put(have, o)
-	}
-	rec.PulledAt = s.now()
 	path := s.layout.blob(rec.ID)
+	rec.PulledAt = s.now()
+	if have, ok := s.catalog.Load().records[rec.ID]; ok {
+		if s.intact(have) {
+			return s.put(have, o)
+		}
+		rec = have.restored(rec)
+		if err := removeBlob(path); err != nil {
+			return vm.Image{}, fmt.Errorf("image %s: %w", rec.ID, err)
+		}
+	}
 	if err := s.place(p, path); err != nil {
 		return vm.Image{}, fmt.Errorf("image %s: %w", rec.ID, storageError(err))
 	}
@@ -58,6 +64,13 @@ func (s *Store) place(p *part, path string) error {
 	return nil
 }
 
+// intact tells whether the disk of an image looks as it should. One that somebody removed
+// is fetched again by the next pull.
+func (s *Store) intact(rec record) bool {
+	info, err := os.Lstat(s.layout.blob(rec.ID))
+	return err == nil && info.Mode().IsRegular() && info.Size() == rec.Bytes && info.ModTime().Equal(rec.ModTime)
+}
+
 // adopt gives an image that is stored already another origin. ok is false if there is none
 // (any more).
 func (s *Store) adopt(ctx context.Context, o origin, find func(*catalog) (id string, ok bool)) (img vm.Image, ok bool, err error) {
@@ -68,7 +81,7 @@ func (s *Store) adopt(ctx context.Context, o origin, find func(*catalog) (id str
 	defer unlock()
 	c := s.catalog.Load()
 	id, ok := find(c)
-	if !ok {
+	if !ok || !s.intact(c.records[id]) {
 		return vm.Image{}, false, nil
 	}
 	img, err = s.put(c.records[id], o)
@@ -79,7 +92,7 @@ func (s *Store) adopt(ctx context.Context, o origin, find func(*catalog) (id str
 // from now on. The caller holds writing.
 func (s *Store) put(rec record, o origin) (vm.Image, error) {
 	old := s.catalog.Load()
-	if _, known := old.records[rec.ID]; known && rec.has(o) {
+	if known, ok := old.records[rec.ID]; ok && known.ModTime.Equal(rec.ModTime) && rec.has(o) {
 		return rec.image(s.layout), nil
 	}
 	now := s.now()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"os"
 	"runtime"
@@ -295,6 +296,28 @@ func TestPullsOfOneContentByManyNamesFetchItOnce(t *testing.T) {
 	}
 	if got := must(s.Resolve(t.Context(), refs[0]))(t); len(got.Tags) != 4 {
 		t.Errorf("tags %v, want 4", got.Tags)
+	}
+}
+
+func TestADiskThatWasTakenAwayIsFetchedAgain(t *testing.T) {
+	reg, s := newRegistry(t), openStore(t)
+	disk := qcow2Disk(1, mib, 0)
+	ref := reg.push("vms/test:v1", artifact(t, "application/vnd.vmlet.disk.qcow2.v1", disk))
+	first := pullOK(t, s, ref)
+	for name, harm := range map[string]func() error{
+		"removed": func() error { return os.Remove(first.Path) },
+		"cut":     func() error { return errors.Join(os.Chmod(first.Path, 0o600), os.Truncate(first.Path, 512)) },
+	} {
+		must0(t, harm())
+		again := pullOK(t, s, ref)
+		wantDisk(t, again, disk, vm.FormatQCOW2, mib)
+		if !slices.Equal(again.Tags, first.Tags) || !again.PulledAt.Equal(first.PulledAt) {
+			t.Errorf("%s: %+v after %+v", name, again, first)
+		}
+		_, found, err := Open(t.Context(), s.cfg)
+		if err != nil || len(found) != 0 {
+			t.Errorf("%s: found %v (%v)", name, found, err)
+		}
 	}
 }
 

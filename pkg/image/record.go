@@ -98,6 +98,12 @@ func (r record) withoutTag(tag string) record {
 	return r
 }
 
+// restored is the record of an image whose disk was lost and has been fetched again.
+func (r record) restored(fresh record) record {
+	r.ModTime, r.allocated = fresh.ModTime, fresh.allocated
+	return r
+}
+
 func (r record) image(l layout) vm.Image {
 	return vm.Image{
 		ID: r.ID, Path: l.blob(r.ID), Format: r.Format,
