@@ -18,7 +18,7 @@ STAGE   := build/stage.sh
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install the packages that running, building and testing need (apt; root)
@@ -37,21 +37,70 @@ bin/.tools: tools/go.mod tools/go.sum build/tools.sh
 
 .PHONY: guest-image
 guest-image: bin/tiny.qcow2 ## Build the tiny guest image, bin/tiny.qcow2
-bin/tiny.qcow2: $(shell find images/tiny -type f)
+bin/tiny.qcow2: $(shell find images/tiny -type f ! -name '*.go' ! -name '*.md')
 	@build/install-deps.sh test
 	@mkdir -p bin
 	@$(STAGE) guest-image images/tiny/build.sh $@
 	@touch $@
 
+.PHONY: test-binaries
+test-binaries: ## Build bin/vmlet-failpoints, the daemon that tests can kill at each step
+	@build/install-deps.sh build
+	@$(STAGE) test-binaries go build -tags $(TAGS),failpoints -o bin/vmlet-failpoints ./cmd/vmlet
+
 .PHONY: unit
 unit: ## Run the unit tests: no root, no VMs
-	@build/install-deps.sh runtime build
-	@$(STAGE) unit go test -race -tags $(TAGS) ./pkg/... ./build/... ./tests/deps/...
+	@build/install-deps.sh
+	@$(STAGE) unit go test -race -tags $(TAGS) ./...
+
+# Packages with tests that need root, and some of them libvirt and guests: they bring their own libvirtd.
+ADAPTERS = $(addprefix ./,$(shell grep -rl --include='*_test.go' '^//go:build integration' pkg | xargs -n 1 dirname | sort -u))
+# One package at a time: each of them measures time and boots VMs.
+INTEGRATION = go test -count=1 -p 1 -tags $(TAGS),integration
+
+.PHONY: integration
+integration: test-needs ## Run the tests that need root, libvirt and VMs
+	@$(STAGE) integration-adapters $(INTEGRATION) -race -timeout 20m $(ADAPTERS)
+	@$(STAGE) integration-node $(INTEGRATION) -timeout 40m ./tests/integration
+
+.PHONY: critest
+critest: test-needs ## Run cri-tools' validation suite: the specs of tests/critest/passing.txt
+	@$(STAGE) critest $(INTEGRATION) -timeout 30m ./tests/critest
+
+.PHONY: test-needs
+test-needs: tools guest-image test-binaries
+	@build/install-deps.sh
+
+.PHONY: demo
+demo: build tools guest-image ## Run one VM pod from image to removal in plain CRI calls; KEEP=1 leaves it running
+	@build/install-deps.sh
+	@$(DEMO) build/demo.sh up
+
+.PHONY: demo-down
+demo-down: ## End what `make demo KEEP=1` left running
+	@build/demo.sh down
+
+# MUTANTS=N/M runs a part of them.
+.PHONY: mutants
+mutants: test-needs ## Take guards out of the code, one at a time; for each a test must turn red
+	@$(STAGE) mutants go run ./tests/mutants -part $(or $(MUTANTS),1/1)
+
+.PHONY: bench
+bench: build test-needs ## Measure vmlet against the cost of its parts; write out/bench.json
+	@$(STAGE) bench go run -tags $(TAGS) ./tests/bench
+
+# The table has the stages of this run, those of `make lint test` too.
+ifeq ($(MAKELEVEL) $(filter test,$(MAKECMDGOALS)),0 test)
+$(shell $(STAGE) --reset)
+endif
+
+# A third of the mutants, another one with each commit.
+THIRD = $(shell echo $$(($$(git rev-list --count HEAD) % 3)))/3
 
 .PHONY: test
 test: ## Run everything that CI runs, lint aside; end with a table of the stages
-	@$(STAGE) --reset
-	@status=0; $(MAKE) --no-print-directory deps unit || status=$$?; $(STAGE) --table; exit $$status
+	@status=0; $(MAKE) --no-print-directory -k MUTANTS=$(THIRD) DEMO='$(STAGE) demo' \
+	  deps build tools guest-image test-binaries unit integration critest demo mutants || status=$$?; $(STAGE) --table; exit $$status
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
