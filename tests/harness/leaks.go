@@ -84,7 +84,7 @@ func (n *Node) leftDomains() (left []string, err error) {
 		}
 	}
 	for _, pattern := range []string{"log/qemu/vmlet-*", "lib/qemu/nvram/vmlet-*", "lib/qemu/save/vmlet-*", "lib/qemu/snapshot/vmlet-*", "lib/qemu/domain-*", "lib/qemu/channel/target/domain-*"} {
-		found, err := filepath.Glob(filepath.Join(libvirtdDir(), pattern))
+		found, err := filepath.Glob(filepath.Join(LibvirtdDir(), pattern))
 		if err != nil {
 			return nil, err
 		}

@@ -11,11 +11,13 @@ import (
 	"testing"
 )
 
-func libvirtdDir() string { return filepath.Join(the.run, "libvirtd") }
+// LibvirtdDir is the folder of the private libvirtd: what it calls /run/libvirt is "run" in
+// there, and so on (see build/libvirtd.sh).
+func LibvirtdDir() string { return filepath.Join(the.run, "libvirtd") }
 
 // libvirtd runs a command of build/libvirtd.sh on the private libvirtd.
 func libvirtd(command string) (string, error) {
-	cmd := exec.Command(filepath.Join(the.repo, "build", "libvirtd.sh"), command, libvirtdDir()) //nolint:gosec,noctx // our own script
+	cmd := exec.Command(filepath.Join(the.repo, "build", "libvirtd.sh"), command, LibvirtdDir()) //nolint:gosec,noctx // our own script
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

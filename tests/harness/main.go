@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -110,8 +111,8 @@ func unshareFolders() error {
 		return err
 	}
 	var errs []error
-	for i := len(mounts) - 1; i >= 0; i-- {
-		errs = append(errs, unix.Unmount(mounts[i].Mountpoint, 0))
+	for _, mount := range slices.Backward(mounts) {
+		errs = append(errs, unix.Unmount(mount.Mountpoint, 0))
 	}
 	return errors.Join(errs...)
 }

@@ -32,6 +32,7 @@ type Node struct {
 	// RunDir and LibDir are the node's folders; Leases is host-local's.
 	RunDir, LibDir, Leases string
 	env                    []string
+	program                string
 	conn                   *grpc.ClientConn
 
 	mu     sync.Mutex
@@ -44,16 +45,21 @@ type Node struct {
 type NodeOption func(*nodeConfig)
 
 type nodeConfig struct {
-	extra string
-	env   []string
-	cni   string
-	tmpfs string
+	extra   string
+	env     []string
+	cni     string
+	tmpfs   string
+	program string
 }
+
+// WithProgram runs another build of the daemon than "vmlet-failpoints", such as "vmlet".
+func WithProgram(name string) NodeOption { return func(c *nodeConfig) { c.program = name } }
 
 // WithSmallRoot puts the daemon's root folder on a tmpfs of this size, such as "64M".
 func WithSmallRoot(size string) NodeOption { return func(c *nodeConfig) { c.tmpfs = size } }
 
-// WithConfig adds lines of YAML to the daemon's configuration.
+// WithConfig adds lines of YAML to the daemon's configuration. A top-level key on a line
+// of its own takes the place of the harness's.
 func WithConfig(yaml string) NodeOption { return func(c *nodeConfig) { c.extra += yaml + "\n" } }
 
 // WithEnv adds environment variables, for failpoints.
@@ -80,11 +86,11 @@ func NewNode(t *testing.T, opts ...NodeOption) *Node {
 	name := fmt.Sprintf("n%d", number)
 	n := &Node{t: t, name: name, RunDir: filepath.Join(the.run, name), LibDir: filepath.Join(the.lib, name)}
 	n.Leases = filepath.Join(n.LibDir, "leases")
-	cfg := nodeConfig{cni: n.bridgeConf(number)}
+	cfg := nodeConfig{cni: n.bridgeConf(number), program: "vmlet-failpoints"}
 	for _, o := range opts {
 		o(&cfg)
 	}
-	n.env = cfg.env
+	n.env, n.program = cfg.env, Bin(cfg.program)
 	for _, dir := range []string{n.RunDir, n.LibDir, n.CNIDir(), n.LogDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // QEMU's user passes through
 			t.Fatal(err)
@@ -165,21 +171,20 @@ root: %s/node
 state: %s/state
 libvirt: {uri: %q, logDir: %s/log/qemu, qemuConf: %s/etc/qemu.conf}
 cni: {confDir: %s, binDirs: [%s, %s], timeout: 5s}
-log: {level: debug, format: json}
-metrics: {address: ""}
-stats: {interval: 1s}
 virtualization: tcg
-%s
-`, n.Socket(), n.LibDir, n.RunDir, the.uri, libvirtdDir(), libvirtdDir(), n.CNIDir(), filepath.Join(n.RunDir, "plugins"), Bin("cni"),
-		withDefault(extra, "defaults:", "defaults: {memory: 128MiB}")))
+%s`, n.Socket(), n.LibDir, n.RunDir, the.uri, LibvirtdDir(), LibvirtdDir(), n.CNIDir(), filepath.Join(n.RunDir, "plugins"), Bin("cni"),
+		withDefaults(extra, "defaults: {memory: 128MiB}", "log: {level: debug, format: json}", `metrics: {address: ""}`, "stats: {interval: 1s}")))
 }
 
-// withDefault adds a line unless the text has its key.
-func withDefault(text, key, line string) string {
-	if strings.Contains(text, key) {
-		return text
+// withDefaults adds each line unless the text has its key.
+func withDefaults(text string, lines ...string) string {
+	for _, line := range lines {
+		key, _, _ := strings.Cut(line, ":")
+		if !strings.HasPrefix(text, key+":") && !strings.Contains(text, "\n"+key+":") {
+			text += line + "\n"
+		}
 	}
-	return text + line
+	return text
 }
 
 func (n *Node) write(path, text string) {
@@ -226,7 +231,7 @@ func (n *Node) StartNotServing(env ...string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	cmd := exec.Command(Bin("vmlet-failpoints"), "--config", n.ConfigFile()) //nolint:gosec,noctx // lives until it is told to end
+	cmd := exec.Command(n.program, "--config", n.ConfigFile()) //nolint:gosec,noctx // lives until it is told to end
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(append(os.Environ(), n.env...), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -37,7 +37,6 @@ type Running struct {
 	ContainerID      string
 	ContainerAttempt uint32
 	IP               string
-	image            string
 	pod              Pod
 }
 

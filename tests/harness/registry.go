@@ -45,7 +45,8 @@ func startRegistry() (*Registry, error) {
 		inner.ServeHTTP(w, req)
 	})}
 	go func() { _ = r.server.Serve(listener) }() //nolint:errcheck // ends with Close
-	return r, r.pushTiny()
+	err = r.pushTiny()
+	return r, err
 }
 
 // Close ends the registry.
