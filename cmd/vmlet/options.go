@@ -23,19 +23,19 @@ type options struct {
 }
 
 // flags declares the flags. Each stands for the key of the configuration it names.
-func (o *options) flags(fs *pflag.FlagSet) {
-	o.set = fs
-	fs.StringVar(&o.file, "config", "", "configuration file (default "+defaultConfigFile+" if there is one)")
-	fs.StringVar(&o.over.Listen.Socket, "listen", "", "listen.socket: unix socket that CRI is served on")
-	fs.StringVar(&o.over.Root, "root", "", "root: folder of images, disks and records")
-	fs.StringVar(&o.over.State, "state", "", "state: folder that a reboot clears")
-	fs.StringVar(&o.over.Libvirt.URI, "libvirt-uri", "", "libvirt.uri")
-	fs.StringVar(&o.over.Virtualization, "virtualization", "", "virtualization: auto, kvm or tcg")
-	fs.StringVar(&o.over.CNI.ConfDir, "cni-conf-dir", "", "cni.confDir")
-	fs.StringSliceVar(&o.over.CNI.BinDirs, "cni-bin-dirs", nil, "cni.binDirs")
-	fs.StringVar(&o.over.Metrics.Address, "metrics-address", "", "metrics.address")
-	fs.StringVar(&o.over.Log.Level, "log-level", "", "log.level: debug, info, warn or error")
-	fs.StringVar(&o.over.Log.Format, "log-format", "", "log.format: json or console")
+func (o *options) flags(set *pflag.FlagSet) {
+	o.set = set
+	set.StringVar(&o.file, "config", "", "configuration file (default "+defaultConfigFile+" if there is one)")
+	set.StringVar(&o.over.Listen.Socket, "listen", "", "listen.socket: unix socket that CRI is served on")
+	set.StringVar(&o.over.Root, "root", "", "root: folder of images, disks and records")
+	set.StringVar(&o.over.State, "state", "", "state: folder that a reboot clears")
+	set.StringVar(&o.over.Libvirt.URI, "libvirt-uri", "", "libvirt.uri")
+	set.StringVar(&o.over.Virtualization, "virtualization", "", "virtualization: auto, kvm or tcg")
+	set.StringVar(&o.over.CNI.ConfDir, "cni-conf-dir", "", "cni.confDir")
+	set.StringSliceVar(&o.over.CNI.BinDirs, "cni-bin-dirs", nil, "cni.binDirs")
+	set.StringVar(&o.over.Metrics.Address, "metrics-address", "", "metrics.address")
+	set.StringVar(&o.over.Log.Level, "log-level", "", "log.level: debug, info, warn or error")
+	set.StringVar(&o.over.Log.Format, "log-format", "", "log.format: json or console")
 }
 
 // load reads the file and lays the flags over it.

@@ -3,7 +3,6 @@
 package annotations_test
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ func TestReferencePageHasEveryKeyAndNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range annotations.Keys() {
-		if row := fmt.Sprintf("| `%s` | %s | %s |\n", k.Name, k.Values, k.Doc); !strings.Contains(string(page), row) {
+		if row := "| `" + k.Name + "` | " + k.Values + " | " + k.Doc + " |\n"; !strings.Contains(string(page), row) {
 			t.Errorf("the page lacks the row\n%s", row)
 		}
 	}

@@ -86,8 +86,8 @@ func (d *decoder) err() error {
 
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	d.at[path] = n
-	_, custom := v.Addr().Interface().(yaml.Unmarshaler)
-	_, isDuration := v.Interface().(time.Duration)
+	_, custom := reflect.TypeAssert[yaml.Unmarshaler](v.Addr())
+	_, isDuration := reflect.TypeAssert[time.Duration](v)
 	switch {
 	case !custom && v.Kind() == reflect.Struct:
 		d.mapping(n, v, path)
@@ -163,7 +163,7 @@ func wants(v reflect.Value, isDuration bool) string {
 	if isDuration {
 		return "a duration such as 10s"
 	}
-	switch v.Kind() { //nolint:exhaustive // the kinds that the configuration has
+	switch v.Kind() {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int:

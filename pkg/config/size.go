@@ -32,7 +32,7 @@ func ParseSize(s string) (Size, error) {
 		if err != nil || n > math.MaxInt64>>u.shift {
 			break
 		}
-		return Size(n << u.shift), nil //nolint:gosec // bounded by the line above
+		return Size(n << u.shift), nil
 	}
 	return 0, fmt.Errorf("%q is no size; write a whole number with KiB, MiB, GiB or TiB, such as 512MiB", s)
 }

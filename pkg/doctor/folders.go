@@ -39,7 +39,7 @@ func (d *Doctor) diskSpace(context.Context) vm.Check {
 	if err := unix.Statfs(root, &st); err != nil {
 		return fail(fmt.Sprintf("%s: %v", root, err), "set root to a folder on a local disk")
 	}
-	free := int64(st.Bavail) * st.Bsize //nolint:gosec // no disk has 2^63 bytes
+	free := int64(st.Bavail) * st.Bsize
 	summary := fmt.Sprintf("%d MiB free at %s", free/vm.MiB, root)
 	const mend = "free space, or move root to a larger disk"
 	switch {

@@ -28,7 +28,7 @@ func (d *Doctor) kernelTun(context.Context) vm.Check {
 
 // kernelNetwork tries, in a network namespace that ends with this check, what every
 // sandbox needs: a veth pair and a rule at a device's ingress.
-func (d *Doctor) kernelNetwork(context.Context) vm.Check {
+func (*Doctor) kernelNetwork(context.Context) vm.Check {
 	result := make(chan error)
 	go func() {
 		// Never unlocked: the thread is in another namespace and must end with us.

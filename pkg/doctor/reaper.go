@@ -112,7 +112,7 @@ func orphanReaped(ctx context.Context) (time.Duration, error) {
 	defer tick.Stop()
 	var died time.Time
 	for {
-		b, err := os.ReadFile(stat) //nolint:gosec // a PID in /proc
+		b, err := os.ReadFile(stat)
 		if isGone(err) {
 			if died.IsZero() {
 				return 0, nil

@@ -304,7 +304,7 @@ func TestADiskThatWasTakenAwayIsFetchedAgain(t *testing.T) {
 	disk := qcow2Disk(1, mib, 0)
 	ref := reg.push("vms/test:v1", artifact(t, "application/vnd.vmlet.disk.qcow2.v1", disk))
 	first := pullOK(t, s, ref)
-	for name, harm := range map[string]func() error{
+	for what, harm := range map[string]func() error{
 		"removed": func() error { return os.Remove(first.Path) },
 		"cut":     func() error { return errors.Join(os.Chmod(first.Path, 0o600), os.Truncate(first.Path, 512)) },
 	} {
@@ -312,11 +312,11 @@ func TestADiskThatWasTakenAwayIsFetchedAgain(t *testing.T) {
 		again := pullOK(t, s, ref)
 		wantDisk(t, again, disk, vm.FormatQCOW2, mib)
 		if !slices.Equal(again.Tags, first.Tags) || !again.PulledAt.Equal(first.PulledAt) {
-			t.Errorf("%s: %+v after %+v", name, again, first)
+			t.Errorf("%s: %+v after %+v", what, again, first)
 		}
 		_, found, err := Open(t.Context(), s.cfg)
 		if err != nil || len(found) != 0 {
-			t.Errorf("%s: found %v (%v)", name, found, err)
+			t.Errorf("%s: found %v (%v)", what, found, err)
 		}
 	}
 }

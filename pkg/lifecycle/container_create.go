@@ -165,7 +165,7 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 		}
 	}()
 	rev := revert.New(ctx)
-	defer rev.Fail(&err)
+	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 
 	if disk.fresh {
 		rev.Add("root disk", func(ctx context.Context) error { return s.forgetDisk(ctx, sb.ID, disk.Disk) })

@@ -67,7 +67,7 @@ func (s *Service) startContainer(ctx context.Context, id string) error {
 // bootVM brings the domain from defined to running.
 func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (err error) {
 	rev := revert.New(ctx)
-	defer rev.Fail(&err)
+	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 
 	if err := s.deps.Consoles.Follow(ctx, s.console(c)); err != nil {
 		return fmt.Errorf("follow the console: %w", err)

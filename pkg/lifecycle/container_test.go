@@ -180,7 +180,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 			if files := w.disks.Files(); len(files) != 0 {
 				t.Errorf("files left: %v", files)
 			}
-			if record, _ := w.svc.Sandbox(sb); len(record.Status.Disks) != 0 {
+			if record, err := w.svc.Sandbox(sb); err != nil || len(record.Status.Disks) != 0 {
 				t.Errorf("disks left: %v", record.Status.Disks)
 			}
 			if all := w.store.Containers().List(); len(all) != 0 {
@@ -261,7 +261,7 @@ func TestRemoveRunningContainerEndsItFirst(t *testing.T) {
 	if err := w.svc.RemoveContainer(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if d, _ := w.hypervisor.Domain(t.Context(), sb); d.State.Active() {
+	if d, err := w.hypervisor.Domain(t.Context(), sb); err != nil || d.State.Active() {
 		t.Error("the VM still runs")
 	}
 	if err := w.svc.RemoveSandbox(t.Context(), sb); err != nil {
@@ -282,7 +282,7 @@ func TestRemovingADeadAttemptLeavesTheNextOneRunning(t *testing.T) {
 	if err := w.svc.RemoveContainer(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	if d, _ := w.hypervisor.Domain(t.Context(), sb); d.State != vm.DomainRunning {
+	if d, err := w.hypervisor.Domain(t.Context(), sb); err != nil || d.State != vm.DomainRunning {
 		t.Errorf("domain is %s", d.State)
 	}
 	if got := w.container(next).Status.State; got != vm.ContainerRunning {
@@ -349,7 +349,7 @@ func TestStatusAndLogAreNotHeldUpByAGracePeriod(t *testing.T) {
 	w := newWorld(t)
 	w.hypervisor.IgnorePowerButton()
 	sb, c := w.running("a")
-	go func() { _ = w.svc.StopContainer(t.Context(), c, time.Hour) }()
+	go func() { _ = w.svc.StopContainer(t.Context(), c, time.Hour) }() //nolint:errcheck // the stop below ends it
 	if err := w.hypervisor.WaitCall(t.Context(), "PowerButton "+sb); err != nil {
 		t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func TestHostRebootKeepsDisksAndFreesLeases(t *testing.T) {
 	if err != nil || record.Status.State != vm.SandboxNotReady || record.Status.Message == "" {
 		t.Errorf("sandbox = %+v, %v", record.Status, err)
 	}
-	if reqs, _ := w.network.List(t.Context()); len(reqs) != 0 {
+	if reqs, err := w.network.List(t.Context()); err != nil || len(reqs) != 0 {
 		t.Errorf("leases left: %v", reqs)
 	}
 	if !slices.Contains(w.disks.Files(), record.Status.Disks[0].Path) {
@@ -155,7 +155,7 @@ func TestStopGoesOnAfterARestartToItsPromisedDeadline(t *testing.T) {
 	w := newWorld(t)
 	w.hypervisor.IgnorePowerButton()
 	sb, c := w.running("a")
-	go func() { _ = w.svc.StopContainer(t.Context(), c, 300*time.Millisecond) }()
+	go func() { _ = w.svc.StopContainer(t.Context(), c, 300*time.Millisecond) }() //nolint:errcheck // this life of the daemon ends first
 	if err := w.hypervisor.WaitCall(t.Context(), "PowerButton "+sb); err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (s *Service) runSandbox(ctx context.Context, spec vm.SandboxSpec) (id strin
 		}
 	}()
 	rev := revert.New(ctx)
-	defer rev.Fail(&err)
+	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 
 	rev.Add("network setup", func(ctx context.Context) error {
 		return s.deps.Network.Teardown(ctx, networkRequest(sb))

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vmlet/vmlet/pkg/failpoint"
@@ -61,9 +62,9 @@ func (r *Reverter) Fail(err *error) {
 		return
 	}
 	r.done = true
-	for i := len(r.steps) - 1; i >= 0; i-- {
-		if undoErr := r.undo(r.steps[i]); undoErr != nil {
-			*err = errors.Join(*err, fmt.Errorf("undo %s: %w: %w", r.steps[i].name, ErrIncomplete, undoErr))
+	for _, s := range slices.Backward(r.steps) {
+		if undoErr := r.undo(s); undoErr != nil {
+			*err = errors.Join(*err, fmt.Errorf("undo %s: %w: %w", s.name, ErrIncomplete, undoErr))
 		}
 	}
 }

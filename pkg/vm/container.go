@@ -4,6 +4,7 @@ package vm
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -138,11 +139,9 @@ func (s ContainerStatus) To(next ContainerState) (ContainerStatus, error) {
 	if s.State == next {
 		return s, nil
 	}
-	for _, allowed := range containerMoves[s.State] {
-		if allowed == next {
-			s.State = next
-			return s, nil
-		}
+	if slices.Contains(containerMoves[s.State], next) {
+		s.State = next
+		return s, nil
 	}
 	return s, fmt.Errorf("container is %s and cannot become %s: %w", s.State, next, errdefs.ErrFailedPrecondition)
 }

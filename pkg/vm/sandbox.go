@@ -4,6 +4,7 @@ package vm
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -176,11 +177,9 @@ func (s SandboxStatus) To(next SandboxState) (SandboxStatus, error) {
 	if s.State == next {
 		return s, nil
 	}
-	for _, allowed := range sandboxMoves[s.State] {
-		if allowed == next {
-			s.State = next
-			return s, nil
-		}
+	if slices.Contains(sandboxMoves[s.State], next) {
+		s.State = next
+		return s, nil
 	}
 	return s, fmt.Errorf("sandbox is %s and cannot become %s: %w", s.State, next, errdefs.ErrFailedPrecondition)
 }

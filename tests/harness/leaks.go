@@ -197,9 +197,9 @@ func (n *Node) leftProcesses() (left []string, err error) {
 }
 
 // leftRules finds rules that the portmap plugin made for a pod.
-func (n *Node) leftRules() (left []string, err error) {
+func (*Node) leftRules() (left []string, err error) {
 	for _, program := range []string{"iptables-save", "ip6tables-save"} {
-		out, err := exec.Command(program).Output() //nolint:gosec,noctx // fixed words
+		out, err := exec.Command(program).Output() //nolint:noctx // fixed words
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", program, err)
 		}

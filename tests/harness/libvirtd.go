@@ -17,7 +17,7 @@ func LibvirtdDir() string { return filepath.Join(the.run, "libvirtd") }
 
 // libvirtd runs a command of build/libvirtd.sh on the private libvirtd.
 func libvirtd(command string) (string, error) {
-	cmd := exec.Command(filepath.Join(the.repo, "build", "libvirtd.sh"), command, LibvirtdDir()) //nolint:gosec,noctx // our own script
+	cmd := exec.Command(filepath.Join(the.repo, "build", "libvirtd.sh"), command, LibvirtdDir()) //nolint:noctx // our own script
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -54,7 +54,7 @@ func Virsh(t *testing.T, args ...string) string {
 }
 
 func virsh(args ...string) (string, error) {
-	cmd := exec.Command("virsh", append([]string{"-q", "-c", the.uri}, args...)...) //nolint:gosec,noctx // the test's own words
+	cmd := exec.Command("virsh", append([]string{"-q", "-c", the.uri}, args...)...) //nolint:noctx // the test's own words
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("virsh %s: %w: %s", strings.Join(args, " "), err, out)

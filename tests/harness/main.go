@@ -30,7 +30,7 @@ func Main(m *testing.M) {
 }
 
 func runInside() int {
-	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:gosec,noctx // this very binary, for as long as it takes
+	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // this very binary, for as long as it takes
 	cmd.Env = append(os.Environ(), insideVar+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
@@ -119,7 +119,7 @@ func unshareFolders() error {
 
 // makeMutable takes the immutable flag off images, so that they can be removed.
 func makeMutable() error {
-	out, err := exec.Command("chattr", "-R", "-f", "-i", the.lib).CombinedOutput() //nolint:gosec,noctx // our own folder
+	out, err := exec.Command("chattr", "-R", "-f", "-i", the.lib).CombinedOutput() //nolint:noctx // our own folder
 	if err != nil && len(out) > 0 {
 		return fmt.Errorf("chattr: %w: %s", err, out)
 	}

@@ -231,7 +231,7 @@ func (n *Node) StartNotServing(env ...string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	cmd := exec.Command(n.program, "--config", n.ConfigFile()) //nolint:gosec,noctx // lives until it is told to end
+	cmd := exec.Command(n.program, "--config", n.ConfigFile()) //nolint:noctx // lives until it is told to end
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(append(os.Environ(), n.env...), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -56,7 +56,7 @@ func (n *Node) SandboxConfig(p Pod) *runtimeapi.PodSandboxConfig {
 }
 
 // ContainerConfig is the request for the pod's container.
-func (n *Node) ContainerConfig(p Pod, attempt uint32) *runtimeapi.ContainerConfig {
+func (*Node) ContainerConfig(p Pod, attempt uint32) *runtimeapi.ContainerConfig {
 	image := p.Image
 	if image == "" {
 		image = TinyImage()

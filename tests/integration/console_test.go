@@ -5,6 +5,7 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"regexp"
@@ -76,7 +77,7 @@ func TestRotationAndFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(after) != string(before) {
+	if !bytes.Equal(after, before) {
 		t.Errorf("the rotated file grew by %d bytes", len(after)-len(before))
 	}
 	fresh, err := os.ReadFile(pod.LogPath())

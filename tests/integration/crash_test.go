@@ -70,7 +70,7 @@ func TestKilledAtEveryFailpoint(t *testing.T) {
 		})
 		if !killed {
 			t.Errorf("failpoint %s, pass %d, was never reached", mark, nth)
-			_ = os.Remove(kill)
+			_ = os.Remove(kill) //nolint:errcheck // the failure is told already
 		}
 		// A fresh process for every round, so that the passes are counted alike.
 		node.Stop()

@@ -163,7 +163,7 @@ func podCgroup(t *testing.T) string {
 			continue
 		}
 		group := filepath.Join(dir, parent)
-		if err := os.Mkdir(group, 0o755); err != nil && !os.IsExist(err) { //nolint:gosec // as kubelet's
+		if err := os.Mkdir(group, 0o755); err != nil && !os.IsExist(err) {
 			t.Fatal(err)
 		}
 		if controller == "cpuset" {

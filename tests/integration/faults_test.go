@@ -100,12 +100,12 @@ func TestCNIThatFails(t *testing.T) {
 func plugin(t *testing.T, node *harness.Node, add string) {
 	t.Helper()
 	path := filepath.Join(node.RunDir, "plugins", "broken")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a test's
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	text := "#!/bin/sh\ncat >/dev/null\ncase $CNI_COMMAND in ADD) " + add +
 		" ;; VERSION) echo '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"1.0.0\"]}' ;; esac\n"
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -54,7 +54,9 @@ func imagePath(t *testing.T, node *harness.Node, image string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var info struct{ Path string }
+	var info struct {
+		Path string `json:"path"`
+	}
 	if err := json.Unmarshal([]byte(r.GetInfo()["info"]), &info); err != nil || info.Path == "" {
 		t.Fatalf("verbose image status: %q, %v", r.GetInfo(), err)
 	}

@@ -108,7 +108,7 @@ func TestWriteFixture(t *testing.T) {
 func TestUpgradeFromAStoredState(t *testing.T) {
 	node := harness.NewNode(t)
 	root := filepath.Join(node.LibDir, "node")
-	if err := os.MkdirAll(root, 0o711); err != nil { //nolint:gosec // QEMU's user passes through
+	if err := os.MkdirAll(root, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	old, err := os.ReadFile(firstRelease)
