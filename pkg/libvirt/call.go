@@ -26,6 +26,10 @@ func call[T any](ctx context.Context, c *conn, operation, sandbox string, do fun
 	if sandbox != "" {
 		what += " of sandbox " + sandbox
 	}
+	// Below, a free slot and an ended ctx are a toss-up, and a Define nobody waits for would come after its undo.
+	if err := ctx.Err(); err != nil {
+		return none, fmt.Errorf("%s: %w", what, err)
+	}
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():

@@ -62,6 +62,18 @@ func TestNoMoreCallsRunThanThereAreSlots(t *testing.T) {
 	}
 }
 
+func TestNothingBeginsForACallerThatIsGone(t *testing.T) {
+	h := newTestHypervisor(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 { // a free slot and an ended ctx would be a toss-up
+		err := run(ctx, h.domains, "define domain", testID, func(*session) error { t.Error("it ran"); return nil })
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v, want Canceled", err)
+		}
+	}
+}
+
 func TestCallersLeaveAHangingCallAndItsSlotComesBack(t *testing.T) {
 	h := newTestHypervisor(t)
 	gate := make(chan struct{})
