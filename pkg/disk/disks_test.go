@@ -184,6 +184,27 @@ func TestARootDiskThatCannotBeMadeLeavesNothing(t *testing.T) {
 	onlyFiles(t, node)
 }
 
+func TestAnEndedContextEndsQEMUImg(t *testing.T) {
+	d, node := newDisks(t)
+	backing := base(t, vm.FormatRaw, vm.MiB)
+	bin, begun := t.TempDir(), filepath.Join(t.TempDir(), "begun")
+	noError(t, syscall.Mkfifo(begun, 0o600))
+	noError(t, os.WriteFile(filepath.Join(bin, "qemu-img"), []byte("#!/bin/sh\necho >"+begun+"\nexec sleep 60\n"), 0o700))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		if _, err := os.ReadFile(begun); err != nil { // waits for the other end
+			t.Error(err)
+		}
+	}()
+	err := d.CreateRoot(ctx, vm.Disk{Path: node.RootDisk(id, "main", "sha256:00112233445566"), Backing: backing, BackingFormat: vm.FormatRaw})
+	if !errdefs.IsCanceled(err) {
+		t.Errorf("got %v, want Canceled", err)
+	}
+	onlyFiles(t, node)
+}
+
 func TestADiskThatACrashLeftHalfMadeIsMadeAnew(t *testing.T) {
 	d, node := newDisks(t)
 	path := node.RootDisk(id, "main", "sha256:00112233445566")

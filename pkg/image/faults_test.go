@@ -456,12 +456,37 @@ func TestCallersWithOtherCredentialsDoNotShareAPull(t *testing.T) {
 	reg, s := newRegistry(t), openStore(t)
 	disk := rawDisk(1, mib)
 	ref := reg.push("vms/test:v1", artifact(t, rawType, disk))
-	protect(t, reg, `Basic realm="x"`)
-	must(s.Pull(t.Context(), ref, vm.RegistryAuth{Username: secretUser, Password: secretPassword}, nil))(t)
-	_, err := s.Pull(t.Context(), ref, vm.RegistryAuth{Username: "other", Password: secretPassword}, nil)
-	if !errdefs.IsUnauthorized(err) {
-		t.Errorf("got %v, want Unauthenticated though the image is here", err)
+	good := "Basic " + base64.StdEncoding.EncodeToString([]byte(secretUser+":"+secretPassword))
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	reg.misbehave(func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+		if req.Header.Get("Authorization") != good {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if strings.HasPrefix(summary(req), "GET blobs") {
+			close(begun)
+			<-goOn
+		}
+		next.ServeHTTP(w, req)
+	})
+	wrong := func(when string) {
+		_, err := s.Pull(t.Context(), ref, vm.RegistryAuth{Username: "other", Password: secretPassword}, nil)
+		if !errdefs.IsUnauthorized(err) {
+			t.Errorf("%s: got %v, want Unauthenticated", when, err)
+		}
 	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		if _, err := s.Pull(t.Context(), ref, vm.RegistryAuth{Username: secretUser, Password: secretPassword}, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	wrong("while others pull")
+	close(goOn)
+	all.Wait()
+	wrong("when it is here")
 }
 
 func TestCallersShareAPullAndSurviveEachOther(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -70,37 +72,32 @@ func TestZerosTakeNoRoom(t *testing.T) {
 func TestReadAheadPassesOnBytesAndErrors(t *testing.T) {
 	content := rawDisk(1, 3*aheadChunk+17)
 	broken := errors.New("broken")
+	whole := func() io.Reader { return bytes.NewReader(content) }
 	for name, tc := range map[string]struct {
-		source io.Reader
+		source func() io.Reader
+		want   []byte
 		err    error
 	}{
-		"to the end":          {bytes.NewReader(content), nil},
-		"in small reads":      {iotest.HalfReader(bytes.NewReader(content)), nil},
-		"data with the end":   {iotest.DataErrReader(bytes.NewReader(content)), nil},
-		"to an error":         {io.MultiReader(bytes.NewReader(content), iotest.ErrReader(broken)), broken},
-		"to an early end":     {io.MultiReader(bytes.NewReader(content), iotest.ErrReader(io.ErrUnexpectedEOF)), io.ErrUnexpectedEOF},
-		"to an error at once": {iotest.ErrReader(broken), broken},
+		"to the end":          {whole, content, nil},
+		"in small reads":      {func() io.Reader { return iotest.HalfReader(whole()) }, content, nil},
+		"data with the end":   {func() io.Reader { return iotest.DataErrReader(whole()) }, content, nil},
+		"to an error":         {func() io.Reader { return io.MultiReader(whole(), iotest.ErrReader(broken)) }, content, broken},
+		"to an early end":     {func() io.Reader { return io.MultiReader(whole(), iotest.ErrReader(io.ErrUnexpectedEOF)) }, content, io.ErrUnexpectedEOF},
+		"to an error at once": {func() io.Reader { return iotest.ErrReader(broken) }, nil, broken},
+		"to a wrapped end":    {func() io.Reader { return iotest.ErrReader(fmt.Errorf("broken: %w", io.EOF)) }, nil, io.EOF},
 	} {
-		want := content
-		if name == "to an error at once" {
-			want = nil
-		}
 		for how, read := range map[string]func(*readAhead) ([]byte, error){
-			"Read":    func(r *readAhead) ([]byte, error) { return io.ReadAll(struct{ io.Reader }{r}) },
-			"WriteTo": func(r *readAhead) ([]byte, error) { var b bytes.Buffer; _, err := r.WriteTo(&b); return b.Bytes(), err },
+			"Read": func(r *readAhead) ([]byte, error) { return io.ReadAll(struct{ io.Reader }{r}) },
+			"WriteTo": func(r *readAhead) ([]byte, error) {
+				var b bytes.Buffer
+				_, err := r.WriteTo(&b)
+				return b.Bytes(), err
+			},
 		} {
-			if how == "WriteTo" {
-				switch s := tc.source.(type) {
-				case *bytes.Reader:
-					s.Reset(content)
-				default:
-					continue // a source is read once
-				}
-			}
-			r := newReadAhead(tc.source, func() {})
+			r := newReadAhead(tc.source(), func() {})
 			got, err := read(r)
-			if !errors.Is(err, tc.err) || !bytes.Equal(got, want) {
-				t.Errorf("%s, %s: %d bytes and %v, want %d and %v", name, how, len(got), err, len(want), tc.err)
+			if !errors.Is(err, tc.err) || !bytes.Equal(got, tc.want) {
+				t.Errorf("%s, %s: %d bytes and %v, want %d and %v", name, how, len(got), err, len(tc.want), tc.err)
 			}
 			r.Close()
 		}
@@ -178,6 +175,34 @@ func TestUsageCountsWhatIsThere(t *testing.T) {
 	must0(t, s.Remove(t.Context(), img.ID))
 	if got := must(s.Usage(t.Context()))(t); got.UsedBytes != empty.UsedBytes || got.UsedInodes != empty.UsedInodes {
 		t.Errorf("%+v after the removal, %+v before all", got, empty)
+	}
+}
+
+func TestUsageIsTakenAgainAfterAWhile(t *testing.T) {
+	s := openStore(t)
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	before := must(s.Usage(t.Context()))(t)
+	must0(t, os.WriteFile(filepath.Join(s.layout.parts(), "pulling"), make([]byte, mib), 0o600))
+	now = now.Add(usageAge - 1)
+	if got := must(s.Usage(t.Context()))(t); got != before {
+		t.Errorf("within %v: %+v, want %+v", usageAge, got, before)
+	}
+	now = now.Add(1)
+	if got := must(s.Usage(t.Context()))(t); got.UsedBytes < before.UsedBytes+mib || !got.At.Equal(now) {
+		t.Errorf("after %v: %+v", usageAge, got)
+	}
+}
+
+func TestATagMovesEvenIfTheClockWentBack(t *testing.T) {
+	s := openStore(t)
+	importOK(t, s, "x", rawDisk(1, mib))
+	s.now = func() time.Time { return time.Unix(1, 0) }
+	moved := importOK(t, s, "x", rawDisk(2, mib))
+	for _, store := range []*Store{s, reopen(t, s.cfg)} {
+		if got := must(store.Resolve(t.Context(), "x"))(t); got.ID != moved.ID {
+			t.Errorf("the tag is still the old image's")
+		}
 	}
 }
 
