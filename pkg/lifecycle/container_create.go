@@ -27,7 +27,8 @@ func (s *Service) CreateContainer(ctx context.Context, sandboxRef string, spec v
 	if err != nil {
 		return "", err
 	}
-	return s.share(ctx, "create container "+spec.Key(sb.ID), func(ctx context.Context) (id string, err error) {
+	// With the image: who asks for another one must not be given this one's ID.
+	return s.share(ctx, "create container "+spec.Key(sb.ID)+" from "+spec.ImageRef, func(ctx context.Context) (id string, err error) {
 		err = s.observed("container_create", func() error {
 			unlock, err := s.locks.Lock(ctx, sb.ID)
 			if err != nil {
@@ -50,6 +51,9 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if sb.Status.State != vm.SandboxReady {
 		return "", fmt.Errorf("create container %s: sandbox %s is %s, not ready: %w",
 			spec.Name, sb.ID, sb.Status.State, errdefs.ErrFailedPrecondition)
+	}
+	if err := s.clearRemains(ctx, sb.ID); err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	if found, err := s.sameAttempt(sb, spec); found != "" || err != nil {
 		return found, err
@@ -82,11 +86,11 @@ func (s *Service) sameAttempt(sb vm.Sandbox, spec vm.ContainerSpec) (string, err
 		if c.Spec.Name != spec.Name || c.Spec.Attempt != spec.Attempt {
 			continue
 		}
-		if c.Status.State == vm.ContainerCreated {
+		if c.Status.State == vm.ContainerCreated && c.Spec.ImageRef == spec.ImageRef {
 			return c.ID, nil
 		}
-		return "", fmt.Errorf("container %s attempt %d of sandbox %s exists as %s and is %s; remove it or use the next attempt: %w",
-			spec.Name, spec.Attempt, sb.ID, c.ID, c.Status.State, errdefs.ErrAlreadyExists)
+		return "", fmt.Errorf("container %s attempt %d of sandbox %s exists as %s from image %s and is %s; remove it or use the next attempt: %w",
+			spec.Name, spec.Attempt, sb.ID, c.ID, c.Spec.ImageRef, c.Status.State, errdefs.ErrAlreadyExists)
 	}
 	return "", nil
 }
@@ -232,8 +236,12 @@ func (s *Service) abandonContainer(id string, cause error) error {
 }
 
 // undoCreate takes down what a creation that did not end has left. The root disk stays
-// with the sandbox: a retry finds it, and RemoveSandbox removes it.
+// with the sandbox: a retry finds it, and RemoveSandbox removes it. A VM that runs can
+// only be one that an earlier start has left; its definition could not be removed.
 func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
+	if err := s.endStray(ctx, c.SandboxID); err != nil {
+		return err
+	}
 	if err := s.deps.Hypervisor.Undefine(ctx, c.SandboxID); err != nil {
 		return err
 	}

@@ -73,6 +73,12 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 		return fmt.Errorf("follow the console: %w", err)
 	}
 	if !s.cfg.LibvirtCgroups {
+		if c.Status.State == vm.ContainerCreated {
+			// An earlier boot's group that could not be removed: its OOM kills are not ours.
+			if err := s.removeCgroup(ctx, sb); err != nil {
+				return fmt.Errorf("remove an earlier cgroup: %w", err)
+			}
+		}
 		rev.Add("cgroup", func(ctx context.Context) error { return s.removeCgroup(ctx, sb) })
 		if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Spec, c.Spec)); err != nil {
 			return fmt.Errorf("make the cgroup: %w", err)
@@ -130,9 +136,10 @@ func (s *Service) placeQEMU(ctx context.Context, sb vm.Sandbox) error {
 	return nil
 }
 
-// failStart records that a start failed. What the failed boot printed is in the log.
+// failStart records that a start failed, also when it is for want of time. What the
+// failed boot printed is in the log.
 func (s *Service) failStart(ctx context.Context, c vm.Container, cause error) error {
-	return s.finishContainer(ctx, c, vm.Exit{
+	return s.finishContainer(context.WithoutCancel(ctx), c, vm.Exit{
 		Code: 128, Reason: vm.ReasonStartError, Message: cause.Error(), At: s.now(),
 	})
 }

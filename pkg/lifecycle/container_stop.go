@@ -11,13 +11,14 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"go.uber.org/zap"
+
 	"github.com/vmlet/vmlet/pkg/log"
 	"github.com/vmlet/vmlet/pkg/vm"
-	"go.uber.org/zap"
 )
 
-// askAgain is how long after asking the guest to power off it is asked once more: a
-// guest that is still booting has nobody to hear the first press of the button.
+// askAgain is how long after asking the guest to power off it is asked again: a guest
+// that is still booting has nobody to hear the first press of the button.
 const askAgain = 2 * time.Second
 
 // StopContainer asks the guest to power off, waits up to grace, then destroys it. It
@@ -118,13 +119,18 @@ func (s *Service) waitStop(c vm.Container) *stop {
 		s.stops.m = map[string]*stop{}
 	}
 	s.stops.m[c.ID] = op
-	s.work.Go(func() {
+	begun := s.work.Go(func() {
 		op.err = s.observed("container_stop", func() error { return s.seeStopThrough(s.life, c, op.deadlines) })
 		s.stops.mu.Lock()
 		delete(s.stops.m, c.ID)
 		s.stops.mu.Unlock()
 		close(op.done)
 	})
+	if !begun {
+		delete(s.stops.m, c.ID)
+		op.err = fmt.Errorf("stop container %s: %w", c.ID, errClosed)
+		close(op.done)
+	}
 	return op
 }
 
@@ -135,26 +141,22 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 	deadline := c.Status.Stop.Deadline
 	timer := time.NewTimer(deadline.Sub(s.now()))
 	defer timer.Stop()
-	ask := time.NewTicker(askAgain)
-	defer ask.Stop()
 
 	if deadline.After(s.now()) {
-		watched, unwatch := context.WithCancel(ctx)
-		defer unwatch()
-		s.hastenExit(watched, c)
-		s.askToPowerOff(ctx, c, false)
+		asking, enough := context.WithCancel(ctx)
+		defer enough()
+		s.hastenExit(asking, c)
+		s.work.Go(func() { s.askToPowerOff(asking, c) })
 	}
 	for {
 		if got, err := s.deps.Store.Containers.Get(c.ID); err != nil || got.Status.State != vm.ContainerRunning {
-			return nil //nolint:nilerr // removed or ended: there is nothing left to stop
+			return nil
 		}
 		select {
 		case <-gone:
 			return nil
 		case deadline = <-deadlines:
 			timer.Reset(deadline.Sub(s.now()))
-		case <-ask.C:
-			s.askToPowerOff(ctx, c, true)
 		case <-timer.C:
 			return s.forceStop(ctx, c)
 		case <-ctx.Done():
@@ -173,24 +175,37 @@ func (s *Service) hastenExit(ctx context.Context, c vm.Container) {
 	})
 }
 
-// askToPowerOff presses the ACPI power button, and asks the agent as well when the
-// button alone did not help. The button comes first: it reaches every guest that
-// handles ACPI and cannot hang, while an agent can. Failing to ask is no failure of
-// the stop, whose deadline stands.
-func (s *Service) askToPowerOff(ctx context.Context, c vm.Container, again bool) {
-	if err := s.deps.Hypervisor.PowerButton(ctx, c.SandboxID); err != nil {
-		log.From(ctx).Info("the guest could not be asked to power off by ACPI", zap.String("container", c.ID), zap.Error(err))
-	}
-	if !again {
-		return
-	}
-	s.work.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, askAgain)
-		defer cancel()
-		if err := s.deps.Guest.Shutdown(ctx, c.SandboxID); err != nil {
-			log.From(ctx).Debug("the guest could not be asked to power off by its agent", zap.String("container", c.ID), zap.Error(err))
+// askToPowerOff presses the ACPI power button again and again until ctx ends, and asks
+// the agent as well when the button alone did not help. The button comes first: it
+// reaches every guest that handles ACPI. Failing to ask is no failure of the stop,
+// whose deadline stands.
+//
+// It runs beside the wait for that deadline, since a QEMU that hangs never answers, and
+// asks one thing at a time, since each call without an answer keeps libvirt busy.
+func (s *Service) askToPowerOff(ctx context.Context, c vm.Container) {
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	for first := true; ; first = false {
+		if err := s.deps.Hypervisor.PowerButton(ctx, c.SandboxID); err != nil && ctx.Err() == nil {
+			log.From(ctx).Info("the guest could not be asked to power off by ACPI", zap.String("container", c.ID), zap.Error(err))
 		}
-	})
+		if !first {
+			s.askAgent(ctx, c)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) askAgent(ctx context.Context, c vm.Container) {
+	ctx, cancel := context.WithTimeout(ctx, askAgain)
+	defer cancel()
+	if err := s.deps.Guest.Shutdown(ctx, c.SandboxID); err != nil {
+		log.From(ctx).Debug("the guest could not be asked to power off by its agent", zap.String("container", c.ID), zap.Error(err))
+	}
 }
 
 // forceStop destroys the VM of a container whose grace is over.

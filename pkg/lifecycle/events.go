@@ -4,21 +4,20 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
 
 	"github.com/vmlet/vmlet/pkg/log"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// settleTimeout bounds the settling of one exit; settleRetry is the wait before it is
-// tried again while libvirt does not answer.
+// settleTimeout bounds one try to settle an exit; settleRetry is the wait before the
+// second one, which doubles up to settleRetryMost.
 const (
-	settleTimeout = 30 * time.Second
-	settleRetry   = time.Second
+	settleTimeout   = 30 * time.Second
+	settleRetry     = time.Second
+	settleRetryMost = 30 * time.Second
 )
 
 // listen folds the events of libvirt into state. An event is only a reason to look:
@@ -40,11 +39,7 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 	log.From(ctx).Debug("event", zap.String("kind", string(e.Kind)), zap.String("detail", e.Detail))
 	switch e.Kind {
 	case vm.EventReconnected:
-		for _, c := range s.deps.Store.Containers.List() {
-			if c.Status.State == vm.ContainerRunning {
-				s.work.Go(func() { s.look(ctx, c.SandboxID) })
-			}
-		}
+		s.work.Go(func() { s.again(ctx, "what happened while libvirt was away", s.lookAtAll) })
 	case vm.EventStopped:
 		s.hints.note(e)
 		s.work.Go(func() { s.look(ctx, e.SandboxID) })
@@ -56,22 +51,58 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 	}
 }
 
-// look settles the exit of a sandbox's VM if it has ended. While libvirt is away it
-// tries again; EventReconnected would come too, but need not come soon.
+// lookAtAll looks at every VM that is not what its record says, after events were lost.
+func (s *Service) lookAtAll(ctx context.Context) error {
+	listing, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	domains, err := s.deps.Hypervisor.Domains(listing)
+	if err != nil {
+		return err
+	}
+	active := map[string]bool{}
+	for _, d := range domains {
+		if d.State.Active() {
+			active[d.SandboxID] = true
+		}
+	}
+	for _, c := range s.deps.Store.Containers.List() {
+		if c.Status.State != vm.ContainerRunning {
+			continue
+		}
+		if !active[c.SandboxID] || c.Status.Stop != nil {
+			s.work.Go(func() { s.look(ctx, c.SandboxID) })
+		}
+		delete(active, c.SandboxID)
+	}
+	for id := range active {
+		s.work.Go(func() {
+			s.again(ctx, "a VM without a container", func(ctx context.Context) error { return s.lockedEndStray(ctx, id) })
+		})
+	}
+	return nil
+}
+
+// look settles the exit of a sandbox's VM if it has ended.
 func (s *Service) look(ctx context.Context, sandboxID string) {
-	for {
-		err := s.settle(ctx, sandboxID)
-		if err == nil {
+	s.again(log.With(ctx, zap.String("sandbox", sandboxID)), "the end of a VM", func(ctx context.Context) error {
+		return s.settle(ctx, sandboxID)
+	})
+}
+
+// again does something until it succeeds or ctx ends, ever less often. Nobody waits for
+// it and nobody else would try: what failed once, as all does while libvirt is away or
+// the disk is full, must be right in the end.
+func (s *Service) again(ctx context.Context, what string, do func(context.Context) error) {
+	for wait := settleRetry; ; wait = min(2*wait, settleRetryMost) {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil {
 			return
 		}
-		log.From(ctx).Warn("the end of a VM is not settled yet", zap.String("sandbox", sandboxID), zap.Error(err))
-		if !errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
-			return
-		}
+		log.From(ctx).Warn("not settled yet: "+what, zap.Error(err))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(settleRetry):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -95,6 +126,9 @@ func (s *Service) settle(ctx context.Context, sandboxID string) error {
 	}
 	if d.State.Active() {
 		s.hints.forget(sandboxID) // they were about an earlier boot
+		if c.Status.Stop != nil {
+			s.waitStop(c) // it may have ended without success while libvirt was away
+		}
 		return nil
 	}
 	return s.settleExit(ctx, c, d)

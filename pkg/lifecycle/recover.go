@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -58,7 +59,10 @@ func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(don
 		byID[d.SandboxID] = d
 	}
 	s.recoverAll(ctx, seen, byID, progress)
-	return s.removeOrphans(ctx, domains)
+	if err := s.removeOrphans(ctx, domains); err != nil {
+		log.From(ctx).Error("domains without a record are left for the next start to remove", zap.Error(err))
+	}
+	return nil
 }
 
 func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, domains map[string]vm.Domain, progress func(int, int)) {
@@ -85,7 +89,7 @@ func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, doma
 			return nil
 		})
 	}
-	_ = group.Wait() // the errors are each sandbox's own and are logged with it
+	_ = group.Wait() //nolint:errcheck // the errors are each sandbox's own and are logged with it
 }
 
 func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed, d vm.Domain) error {
@@ -100,10 +104,7 @@ func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed,
 	}
 	switch action {
 	case sandboxUndo:
-		if err := s.deps.Network.Teardown(ctx, networkRequest(sb)); err != nil {
-			return err
-		}
-		return s.deps.Store.Sandboxes.Delete(sb.ID, "sandbox abandoned")
+		return s.undoSandbox(ctx, sb)
 	case sandboxFinishStop:
 		return s.stopSandbox(ctx, sb.ID)
 	case sandboxFinishGone:
@@ -113,6 +114,16 @@ func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed,
 	case sandboxKeep:
 	}
 	return s.recoverContainers(ctx, sb.ID, o, d)
+}
+
+// undoSandbox ends a creation that was cut short. Where that fails the sandbox is shown as
+// Broken: nobody could stop or remove what nobody sees, nor run its attempt again.
+func (s *Service) undoSandbox(ctx context.Context, sb vm.Sandbox) error {
+	err := s.deps.Network.Teardown(ctx, networkRequest(sb))
+	if err != nil {
+		err = fmt.Errorf("undo its creation: %w: %w", revert.ErrIncomplete, err)
+	}
+	return s.abandonSandbox(sb.ID, err)
 }
 
 // loseSandbox settles a sandbox whose network the host has lost. Exits are settled
@@ -142,6 +153,9 @@ func (s *Service) recoverContainers(ctx context.Context, sandboxID string, o obs
 			errs = append(errs, fmt.Errorf("container %s: %w", c.ID, err))
 		}
 	}
+	if o.domain.Active() {
+		errs = append(errs, s.endStray(ctx, sandboxID))
+	}
 	return errors.Join(errs...)
 }
 
@@ -164,12 +178,25 @@ func (s *Service) recoverContainer(ctx context.Context, c vm.Container, o observ
 	case containerResumeStop:
 		return s.resumeStop(ctx, c)
 	case containerSettle:
-		return s.settleExit(ctx, c, d)
+		return s.lookAgain(ctx, c, o)
 	case containerFinishGone:
 		return s.removeContainer(ctx, c)
 	case containerKeep:
 	}
 	return nil
+}
+
+// lookAgain settles an exit after a second look: the list of all domains may lack one
+// that was busy just then, and an exit is for good.
+func (s *Service) lookAgain(ctx context.Context, c vm.Container, o observed) error {
+	d, err := s.deps.Hypervisor.Domain(ctx, c.SandboxID)
+	if err != nil {
+		return err
+	}
+	if o.domain = d.State; o.domain.Active() {
+		return s.recoverContainer(ctx, c, o, d)
+	}
+	return s.settleExit(ctx, c, d)
 }
 
 // resumeStop goes on with a stop of an earlier life: the guest has until the deadline

@@ -74,7 +74,7 @@ type Service struct {
 	// flights are the use cases under way, by what they are for.
 	flights singleflight.Group
 	// work are the goroutines that outlive their callers; Close waits for them.
-	work sync.WaitGroup
+	work background
 	// life ends when the daemon stops: background work hangs on it.
 	life context.Context //nolint:containedctx // the service's own life, not a request's
 	end  context.CancelFunc
@@ -115,10 +115,11 @@ func (s *Service) Run(ctx context.Context) {
 }
 
 // Close gives up what waits in the background (a stop's grace period goes on after
-// the next start) and returns when it has ended.
+// the next start) and returns when it has ended, or after closeTimeout. What is called
+// later is Unavailable.
 func (s *Service) Close() {
 	s.end()
-	s.work.Wait()
+	s.work.close(s.life)
 }
 
 func (s *Service) now() time.Time { return s.deps.Clock.Now() }

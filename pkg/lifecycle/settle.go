@@ -41,7 +41,8 @@ func (s *Service) evidence(ctx context.Context, c vm.Container, d vm.Domain) exi
 	}
 	if !e.hint.seen && (e.stop == nil || !e.stop.Forced) {
 		last, err := s.deps.Hypervisor.LastShutdown(ctx, c.SandboxID)
-		if err == nil && !last.At.Before(c.Status.StartedAt.Truncate(time.Second)) {
+		// Every boot has a container of its own: what was before that was another boot's end.
+		if err == nil && !last.At.Before(c.CreatedAt.Truncate(time.Millisecond)) {
 			e.reason, e.at = last.Reason, last.At
 		}
 	}

@@ -30,6 +30,8 @@ type world struct {
 	consoles   *lifecycletest.Consoles
 
 	node paths.Node
+	// adjust may change what the use cases run on, from the next start on.
+	adjust func(*lifecycle.Deps)
 	// of the present life of the daemon:
 	store *store.Store
 	svc   *lifecycle.Service
@@ -74,11 +76,15 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	svc := lifecycle.New(ctx, w.cfg, lifecycle.Deps{
+	deps := lifecycle.Deps{
 		Hypervisor: w.hypervisor, Guest: w.guest, Network: w.network, Images: w.images, Disks: w.disks,
 		Cgroups: w.cgroups, Consoles: w.consoles, Clock: clock{},
 		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
-	})
+	}
+	if w.adjust != nil {
+		w.adjust(&deps)
+	}
+	svc := lifecycle.New(ctx, w.cfg, deps)
 	if err := svc.Recover(ctx, vm.AccelTCG, nil); err != nil {
 		w.t.Fatal(err)
 	}

@@ -132,6 +132,9 @@ func (c *Cgroups) Remove(ctx context.Context, id, _ string) error {
 	if g := c.groups[id]; g != nil && c.alive != nil && slices.ContainsFunc(g.PIDs, c.alive) {
 		return fmt.Errorf("remove the cgroup of %s: it holds processes: %w", id, errdefs.ErrFailedPrecondition)
 	}
+	if c.groups[id] != nil {
+		delete(c.usage, id) // counters go with their group
+	}
 	delete(c.groups, id)
 	return nil
 }
