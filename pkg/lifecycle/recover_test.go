@@ -3,6 +3,7 @@
 package lifecycle_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -182,5 +183,54 @@ func TestForeignAndOtherOwnersDomainsAreNotTouched(t *testing.T) {
 	}
 	if _, there := w.hypervisor.Machine(orphan.SandboxID); there {
 		t.Error("an orphan of ours was left")
+	}
+}
+
+func TestOOMKillsOfAnEarlierBootAreNotThisOnes(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	w.cgroups.SetOOMKills(sb, 1)
+	w.cgroups.FailNext("Remove", errdefs.ErrFailedPrecondition) // its group outlives it
+	w.hypervisor.Kill(sb)
+	if got := w.exit(c); got.Reason != vm.ReasonOOMKilled {
+		t.Fatalf("exit = %+v", got)
+	}
+	c = w.created(sb, 1)
+	if err := w.svc.StartContainer(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	w.hypervisor.Kill(sb)
+	if got := w.exit(c); got.Reason != vm.ReasonKilled {
+		t.Errorf("exit = %+v", got)
+	}
+}
+
+// The log counts unless it is of an earlier boot, which had another container.
+func TestAnEndIsTakenFromTheLogAlsoIfItIsAMomentBeforeTheRecordedStart(t *testing.T) {
+	w := newWorld(t)
+	sb := w.sandbox("a")
+	c := w.created(sb, 0)
+	created := w.container(c).CreatedAt
+	if err := w.svc.StartContainer(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	w.die()
+	w.hypervisor.Disconnect()
+	w.hypervisor.SetClock(func() time.Time { return created.Truncate(time.Millisecond) })
+	w.hypervisor.PowerOff(sb)
+	w.hypervisor.Reconnect()
+	w.start()
+	if got := w.exit(c); got.Code != 0 || !got.At.Equal(created.Truncate(time.Millisecond)) {
+		t.Errorf("exit = %+v", got)
+	}
+}
+
+func TestAnExitThatCouldNotBeSettledIsSettledLater(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	w.hypervisor.FailNext("Domain", errors.New("internal error"))
+	w.hypervisor.PowerOff(sb)
+	if got := w.exit(c); got.Code != 0 {
+		t.Errorf("exit = %+v", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/annotations"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -32,63 +33,78 @@ type size struct {
 
 // sizeOf derives the guest's size. What an annotation says wins; then the pod's limits;
 // then the node's defaults.
-//
-// QEMU's own memory counts in the pod's cgroup, and a guest whose RAM fills the limit
-// is killed for it. So the RAM is the whole limit only where the pod brings an overhead
-// (RuntimeClass) on top; else it is the limit less what QEMU takes.
 func sizeOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults, accel vm.Accel) (size, error) {
 	memory, err := memoryOf(sb, c, ask, d, accel)
 	if err != nil {
 		return size{}, err
 	}
-	return size{vcpus: vcpusOf(sb, c, ask, d), memory: memory}, nil
+	vcpus := vcpusOf(sb, c, ask, d)
+	if vcpus > annotations.MaxVCPUs {
+		return size{}, fmt.Errorf("a CPU limit of %d is more than the %d CPUs that a guest can have: %w", vcpus, annotations.MaxVCPUs, errdefs.ErrInvalidArgument)
+	}
+	return size{vcpus: int(vcpus), memory: memory}, nil
+}
+
+// room is what a pod's memory limit leaves for the guest's RAM, in bytes, and how that
+// came about; limited is false where there is no limit.
+type room struct {
+	limited bool
+	bytes   int64
+	why     string
+}
+
+// roomOf: QEMU's own memory counts in the pod's cgroup, and a guest whose RAM fills the
+// limit is killed for it. So the RAM is the limit less what QEMU takes, of which the
+// overhead that the pod brings on top (RuntimeClass) pays its part.
+func roomOf(sb vm.SandboxSpec, c vm.ContainerSpec, accel vm.Accel) room {
+	limit := limitOf(sb, c, func(r *vm.Resources) int64 { return r.MemoryLimit })
+	if limit <= 0 {
+		return room{why: "the memory that was asked for"}
+	}
+	takes, brought := qemuOverhead(accel, limit), int64(0)
+	if sb.Overhead != nil {
+		brought = max(sb.Overhead.MemoryLimit, 0)
+	}
+	if brought >= takes {
+		return room{limited: true, bytes: limit, why: "the pod's memory limit"}
+	}
+	return room{limited: true, bytes: limit - (takes - brought), why: fmt.Sprintf(
+		"the pod's memory limit of %d MiB less %d MiB for QEMU (a RuntimeClass overhead of %d MiB would leave the whole limit to the guest)",
+		limit/vm.MiB, (takes-brought)/vm.MiB, (takes+vm.MiB-1)/vm.MiB)}
 }
 
 func memoryOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults, accel vm.Accel) (int64, error) {
-	limit := limitOf(sb, c, func(r *vm.Resources) int64 { return r.MemoryLimit })
-	room, why := int64(0), ""
-	switch {
-	case limit <= 0:
-	case sb.Overhead != nil && sb.Overhead.MemoryLimit > 0:
-		room, why = limit, "the pod's memory limit"
-	default:
-		room = limit - qemuOverhead(accel, limit)
-		why = fmt.Sprintf("the pod's memory limit of %d MiB less %d MiB for QEMU (a RuntimeClass overhead of that size would leave the whole limit to the guest)",
-			limit/vm.MiB, qemuOverhead(accel, limit)/vm.MiB)
-	}
+	room := roomOf(sb, c, accel)
 	memory := d.Memory
-	if room != 0 {
-		memory = room
+	if room.limited {
+		memory = room.bytes
 	}
 	if ask.Memory > 0 {
 		memory = ask.Memory
 	}
 	memory -= memory % vm.MiB
-	if room != 0 && ask.Memory > max(room, 0) {
+	if room.limited && ask.Memory > max(room.bytes, 0) {
 		return 0, fmt.Errorf("guest memory of %d MiB was asked for, but there is only room for %d MiB: %s: %w",
-			ask.Memory/vm.MiB, room/vm.MiB, why, errdefs.ErrInvalidArgument)
+			ask.Memory/vm.MiB, max(room.bytes, 0)/vm.MiB, room.why, errdefs.ErrInvalidArgument)
 	}
 	if memory < d.MinimumMemory {
-		if why == "" {
-			why = "the memory that was asked for"
-		}
 		return 0, fmt.Errorf("a guest of %d MiB is too small, %d MiB are the least (defaults.minimumMemory): %s: %w",
-			max(memory, 0)/vm.MiB, d.MinimumMemory/vm.MiB, why, errdefs.ErrInvalidArgument)
+			max(memory, 0)/vm.MiB, d.MinimumMemory/vm.MiB, room.why, errdefs.ErrInvalidArgument)
 	}
 	return memory, nil
 }
 
 // vcpusOf rounds a CPU limit up to whole CPUs; the quota does the rest.
-func vcpusOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults) int {
+func vcpusOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults) int64 {
 	if ask.VCPUs > 0 {
-		return ask.VCPUs
+		return int64(ask.VCPUs)
 	}
 	quota := limitOf(sb, c, func(r *vm.Resources) int64 { return r.CPUQuota })
 	period := limitOf(sb, c, func(r *vm.Resources) int64 { return r.CPUPeriod })
 	if quota <= 0 || period <= 0 {
-		return d.VCPUs
+		return int64(d.VCPUs)
 	}
-	return int((quota + period - 1) / period)
+	return (quota-1)/period + 1
 }
 
 // limitOf takes a limit from the container, which is the one VM of the pod, or from

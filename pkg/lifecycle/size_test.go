@@ -4,6 +4,7 @@ package lifecycle
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 
@@ -23,17 +24,21 @@ func TestSizeOf(t *testing.T) {
 		vcpus     int
 		err       string
 	}{
-		"nothing asked":            {memory: vm.GiB, vcpus: 1},
-		"limit less overhead":      {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 391 * vm.MiB, vcpus: 1},
-		"limit, overhead granted":  {sandbox: vm.SandboxSpec{Overhead: limit(160 * vm.MiB)}, container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 512 * vm.MiB, vcpus: 1},
-		"pod's sum":                {sandbox: vm.SandboxSpec{Resources: limit(512 * vm.MiB)}, memory: 391 * vm.MiB, vcpus: 1},
-		"annotation":               {ask: vm.Overrides{Memory: 300 * vm.MiB, VCPUs: 3}, memory: 300 * vm.MiB, vcpus: 3},
-		"annotation within limit":  {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 128 * vm.MiB}, memory: 128 * vm.MiB, vcpus: 1},
-		"annotation over limit":    {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 512 * vm.MiB}, err: "only room for 391 MiB"},
-		"limit too small":          {container: vm.ContainerSpec{Resources: limit(128 * vm.MiB)}, err: "a guest of 7 MiB is too small, 64 MiB are the least"},
-		"limit below the overhead": {container: vm.ContainerSpec{Resources: limit(15 * vm.MiB)}, err: "a guest of 0 MiB is too small"},
-		"CPU limit rounds up":      {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 150000, CPUPeriod: 100000}}, memory: vm.GiB, vcpus: 2},
-		"whole CPUs":               {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 200000, CPUPeriod: 100000}}, memory: vm.GiB, vcpus: 2},
+		"nothing asked":                      {memory: vm.GiB, vcpus: 1},
+		"limit less overhead":                {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 391 * vm.MiB, vcpus: 1},
+		"limit, overhead granted":            {sandbox: vm.SandboxSpec{Overhead: limit(160 * vm.MiB)}, container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 512 * vm.MiB, vcpus: 1},
+		"limit, too little overhead granted": {sandbox: vm.SandboxSpec{Overhead: limit(20 * vm.MiB)}, container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 411 * vm.MiB, vcpus: 1},
+		"limit that is all overhead":         {container: vm.ContainerSpec{Resources: limit(126075360)}, err: "a guest of 0 MiB is too small"},
+		"more CPUs than a machine has":       {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 256 * 100000, CPUPeriod: 100000}}, err: "a CPU limit of 256"},
+		"a quota beyond all bounds":          {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: math.MaxInt64, CPUPeriod: 1}}, err: "a CPU limit of"},
+		"pod's sum":                          {sandbox: vm.SandboxSpec{Resources: limit(512 * vm.MiB)}, memory: 391 * vm.MiB, vcpus: 1},
+		"annotation":                         {ask: vm.Overrides{Memory: 300 * vm.MiB, VCPUs: 3}, memory: 300 * vm.MiB, vcpus: 3},
+		"annotation within limit":            {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 128 * vm.MiB}, memory: 128 * vm.MiB, vcpus: 1},
+		"annotation over limit":              {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 512 * vm.MiB}, err: "only room for 391 MiB"},
+		"limit too small":                    {container: vm.ContainerSpec{Resources: limit(128 * vm.MiB)}, err: "a guest of 7 MiB is too small, 64 MiB are the least"},
+		"limit below the overhead":           {container: vm.ContainerSpec{Resources: limit(15 * vm.MiB)}, err: "a guest of 0 MiB is too small"},
+		"CPU limit rounds up":                {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 150000, CPUPeriod: 100000}}, memory: vm.GiB, vcpus: 2},
+		"whole CPUs":                         {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 200000, CPUPeriod: 100000}}, memory: vm.GiB, vcpus: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := sizeOf(tc.sandbox, tc.container, tc.ask, defaults, vm.AccelTCG)

@@ -20,6 +20,9 @@ import (
 // need not wait for the next round.
 const firstSample = 50 * time.Millisecond
 
+// sampleTimeout bounds the sampling of one VM: one that hangs must not starve the others.
+const sampleTimeout = 2 * time.Second
+
 // staleSample is the age at which a sample that was asked for brings on the next round:
 // whoever compares two answers a second apart, as crictl does, finds two samples.
 const staleSample = time.Second
@@ -58,10 +61,15 @@ func (p *sampler) forget(containerID string) {
 	delete(p.m, containerID)
 }
 
-// put stores a sample, with the rate since the one before it.
-func (p *sampler) put(st vm.Stats) {
+// put stores a sample, with the rate since the one before it, if the container still
+// runs: it may have ended while it was sampled. Whoever ends it records that, then calls
+// forget.
+func (p *sampler) put(st vm.Stats, runs func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !runs() {
+		return
+	}
 	if last, ok := p.m[st.ContainerID]; ok && st.At.After(last.At) && st.CPUUsage >= last.CPUUsage {
 		st.NanoCores = uint64(float64(st.CPUUsage-last.CPUUsage) / st.At.Sub(last.At).Seconds())
 	}
@@ -119,8 +127,6 @@ func (s *Service) sampleLoop(ctx context.Context) {
 
 func (s *Service) sampleAll(ctx context.Context) {
 	s.sample.round.Store(s.now().UnixNano())
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatsInterval)
-	defer cancel()
 	domains := s.domainStats(ctx)
 	for _, c := range s.deps.Store.Containers.List() {
 		if c.Status.State != vm.ContainerRunning {
@@ -131,7 +137,10 @@ func (s *Service) sampleAll(ctx context.Context) {
 			log.From(ctx).Debug("a VM was not sampled", zap.String("container", c.ID), zap.Error(err))
 			continue
 		}
-		s.sample.put(st)
+		s.sample.put(st, func() bool {
+			got, err := s.deps.Store.Containers.Get(c.ID)
+			return err == nil && got.Status.State == vm.ContainerRunning
+		})
 	}
 }
 
@@ -141,6 +150,8 @@ func (s *Service) domainStats(ctx context.Context) map[string]vm.DomainStats {
 	if !s.cfg.LibvirtCgroups {
 		return out
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatsInterval)
+	defer cancel()
 	all, err := s.deps.Hypervisor.Stats(ctx)
 	if err != nil {
 		log.From(ctx).Debug("libvirt gave no statistics", zap.Error(err))
@@ -152,6 +163,8 @@ func (s *Service) domainStats(ctx context.Context) map[string]vm.DomainStats {
 }
 
 func (s *Service) sampleOne(ctx context.Context, c vm.Container, domains map[string]vm.DomainStats) (vm.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
+	defer cancel()
 	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
 		return vm.Stats{}, err
