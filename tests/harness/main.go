@@ -143,5 +143,8 @@ func findRepo() (string, error) {
 // Bin is the path of a program that `make` built, such as "vmlet" or "crictl".
 func Bin(name string) string { return filepath.Join(the.repo, "bin", name) }
 
+// Repo is the top of the checkout.
+func Repo() string { return the.repo }
+
 // URI is the private libvirtd's.
 func URI() string { return the.uri }

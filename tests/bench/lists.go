@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/pkg/paths"
+	"github.com/vmlet/vmlet/tests/harness"
+)
+
+// lists measures what a kubelet asks all the time, on a store of many records.
+func lists(records int) func(*testing.T, int) outcome {
+	return func(t *testing.T, n int) outcome {
+		node := newNode(t)
+		stored := paths.Node{Root: node.LibDir + "/node", State: node.RunDir + "/state"}
+		ids := fillStore(t, stored, records)
+		node.Start()
+		// The records stand for pods that never were: there is nothing to remove.
+		t.Cleanup(func() {
+			node.Stop()
+			must(t, os.Remove(stored.DB()))
+		})
+		out := outcome{results: []Result{
+			listOf(t, node, fmt.Sprintf("list_sandboxes_%d", records), "ListPodSandbox", n, func() (int, error) {
+				r, err := node.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{})
+				return len(r.GetItems()) - records, err
+			}),
+			listOf(t, node, fmt.Sprintf("list_containers_%d", records), "ListContainers", n, func() (int, error) {
+				r, err := node.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{})
+				return len(r.GetContainers()) - records, err
+			}),
+		}}
+		if records == 1000 {
+			next := 0
+			out.results = append(out.results, listOf(t, node, "sandbox_status_1000", "PodSandboxStatus", n, func() (int, error) {
+				id := ids[next%len(ids)]
+				next += 7 // not one after the other as they lie in memory
+				r, err := node.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+				if r.GetStatus().GetId() != id {
+					return 1, err
+				}
+				return 0, err
+			}))
+		}
+		return out
+	}
+}
+
+// listOf takes the time of a call n times, in turns with Version, the least there is to ask.
+// ask returns 0 if the answer was whole.
+func listOf(t *testing.T, node *harness.Node, name, method string, n int, ask func() (int, error)) Result {
+	t.Helper()
+	var took, floor samples
+	calls, handled := readTotals(t, libvirtCalls, "operation"), readTotals(t, rpcs, "method")
+	for range n {
+		begin := time.Now()
+		_, err := node.Version(t.Context(), &runtimeapi.VersionRequest{})
+		floor.add(time.Since(begin))
+		must(t, err)
+		begin = time.Now()
+		off, err := ask()
+		took.add(time.Since(begin))
+		must(t, err)
+		if off != 0 {
+			t.Fatalf("%s answered %d too many or too few", method, off)
+		}
+	}
+	r := newResult(name, unitMS, took, floor)
+	handler := since(handled, readTotals(t, rpcs, "method"))["runtime.v1.RuntimeService/"+method]
+	toLibvirt := all(since(calls, readTotals(t, libvirtCalls, "operation")))
+	r.note = fmt.Sprintf("handler %s ms, %.0f libvirt calls", figure(milliseconds(handler.mean())), toLibvirt.count)
+	return r
+}
