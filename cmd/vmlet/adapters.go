@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,7 +78,8 @@ func openAdapters(ctx context.Context, c config.Config, registry prometheus.Regi
 		return nil, err
 	}
 	a.closers = append(a.closers, func() error { a.network.Close(); return nil })
-	return a, a.openFiles(ctx, c)
+	err = a.openFiles(ctx, c)
+	return a, err
 }
 
 // openFiles opens the adapters that keep files.
@@ -90,6 +92,7 @@ func (a *adapters) openFiles(ctx context.Context, c config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	a.closers = append(a.closers, func() error { a.images.Close(); return nil })
 	for _, f := range found {
 		log.From(ctx).Warn("image store", zap.String("found", f))
 	}
@@ -117,8 +120,8 @@ func (a *adapters) openFiles(ctx context.Context, c config.Config) (err error) {
 
 func (a *adapters) close() error {
 	var errs []error
-	for i := len(a.closers) - 1; i >= 0; i-- {
-		errs = append(errs, a.closers[i]())
+	for _, c := range slices.Backward(a.closers) {
+		errs = append(errs, c())
 	}
 	a.closers = nil
 	return errors.Join(errs...)
