@@ -47,12 +47,16 @@ func runDaemon(ctx context.Context, c config.Config, load func() (config.Config,
 	}
 	defer func() { _ = logger.Sync() }() //nolint:errcheck // stderr is often no file, and then cannot be synced
 	ctx = log.Into(ctx, logger)
+	// From now on, since a SIGHUP that nobody listens for ends a process.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	d, err := newDaemon(ctx, c, level)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	return d.run(ctx, load)
+	return d.run(ctx, hangups, load)
 }
 
 func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *daemon, err error) {
@@ -112,17 +116,17 @@ func (d *daemon) info() map[string]any {
 // run serves at once with the gate closed, so that clients see why they wait; recovers;
 // opens the gate; and ends in the other direction: first no more calls, then no more
 // background work, then the adapters (see close).
-func (d *daemon) run(ctx context.Context, load func() (config.Config, error)) error {
+func (d *daemon) run(ctx context.Context, hangups <-chan os.Signal, load func() (config.Config, error)) error {
 	logger := log.From(ctx)
 	logger.Info("vmlet", zap.String("version", version.Version), zap.String("commit", version.Commit), zap.Int("pid", os.Getpid()))
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
-	work.Go(func() { d.reloadOnHangup(background, load) })
+	work.Go(func() { d.reloadOnHangup(background, hangups, load) })
 	work.Go(func() { d.recoverAndOpen(background) })
 	err := d.server.Run(ctx)
 	stop()
-	d.svc.Close()
 	work.Wait()
+	d.svc.Close()
 	logger.Info("vmlet has ended; VMs run on")
 	return err
 }
@@ -141,6 +145,7 @@ func (d *daemon) recoverAndOpen(ctx context.Context) {
 			return
 		}
 		logger.Warn("not recovered yet", zap.Error(err))
+		d.gate.Waiting(err)
 		select {
 		case <-ctx.Done():
 			return
@@ -184,10 +189,7 @@ func (d *daemon) preflight(ctx context.Context) {
 }
 
 // reloadOnHangup takes over what a changed configuration may change while we run.
-func (d *daemon) reloadOnHangup(ctx context.Context, load func() (config.Config, error)) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func (d *daemon) reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, load func() (config.Config, error)) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -50,7 +50,7 @@ func examine(ctx context.Context, c config.Config) (_ []vm.Check, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	net, err := network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c)})
+	net, err := network.NewProbe(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c)})
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil {
@@ -34,7 +35,7 @@ func rootCommand() *cobra.Command {
 		Long: `vmlet serves CRI on a unix socket and runs each pod sandbox as one libvirt domain.
 
 Without a subcommand it runs the daemon: SIGHUP reloads the configuration, SIGTERM
-ends it after the calls under way. VMs run on without it.`,
+ends it after the calls under way, a second one at once. VMs run on without it.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -40,6 +40,12 @@ func observer(r prometheus.Registerer, name, help string) func(what string, took
 	}
 }
 
+// The states that are shown, also with nothing in them: an absent series is no zero.
+var (
+	sandboxStates   = []vm.SandboxState{vm.SandboxReady, vm.SandboxBroken, vm.SandboxStopping, vm.SandboxNotReady, vm.SandboxRemoving}
+	containerStates = []vm.ContainerState{vm.ContainerCreated, vm.ContainerStarting, vm.ContainerRunning, vm.ContainerExited, vm.ContainerRemoving}
+)
+
 // states counts records by state when Prometheus asks.
 type states struct {
 	sandboxes  func() []vm.Sandbox
@@ -66,10 +72,10 @@ func (s states) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range s.containers() {
 		byContainer[c.Status.State]++
 	}
-	for state, n := range bySandbox {
-		ch <- prometheus.MustNewConstMetric(sandboxesDesc, prometheus.GaugeValue, float64(n), string(state))
+	for _, state := range sandboxStates {
+		ch <- prometheus.MustNewConstMetric(sandboxesDesc, prometheus.GaugeValue, float64(bySandbox[state]), string(state))
 	}
-	for state, n := range byContainer {
-		ch <- prometheus.MustNewConstMetric(containersDesc, prometheus.GaugeValue, float64(n), string(state))
+	for _, state := range containerStates {
+		ch <- prometheus.MustNewConstMetric(containersDesc, prometheus.GaugeValue, float64(byContainer[state]), string(state))
 	}
 }

@@ -62,7 +62,7 @@ func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(don
 	if err := s.removeOrphans(ctx, domains); err != nil {
 		log.From(ctx).Error("domains without a record are left for the next start to remove", zap.Error(err))
 	}
-	return nil
+	return ctx.Err() // what was not begun is left to the next start
 }
 
 func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, domains map[string]vm.Domain, progress func(int, int)) {
@@ -81,7 +81,11 @@ func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, doma
 	for _, sb := range sandboxes {
 		group.Go(func() error {
 			defer func() { done <- struct{}{} }()
-			ctx, cancel := context.WithTimeout(log.With(ctx, zap.String("sandbox", sb.ID)), recoverTimeout)
+			if ctx.Err() != nil {
+				return nil
+			}
+			// Detached: a start that is being finished must not be undone by our own end.
+			ctx, cancel := context.WithTimeout(log.With(context.WithoutCancel(ctx), zap.String("sandbox", sb.ID)), recoverTimeout)
 			defer cancel()
 			if err := s.recoverSandbox(ctx, sb, seen[sb.ID], domains[sb.ID]); err != nil {
 				log.From(ctx).Error("sandbox not recovered; stop or remove it to try again", zap.Error(err))

@@ -3,6 +3,7 @@
 package lifecycle_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -232,5 +233,35 @@ func TestAnExitThatCouldNotBeSettledIsSettledLater(t *testing.T) {
 	w.hypervisor.PowerOff(sb)
 	if got := w.exit(c); got.Code != 0 {
 		t.Errorf("exit = %+v", got)
+	}
+}
+
+// TestAStartIsFinishedAlthoughTheDaemonEndsMeanwhile: undone by our own end, the start would
+// fail for no reason of its own.
+func TestAStartIsFinishedAlthoughTheDaemonEndsMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	sb := w.sandbox("a")
+	c := w.created(sb, 0)
+	if _, err := w.store.Containers().Update(c, "test", func(c vm.Container) (vm.Container, error) {
+		c.Status.State = vm.ContainerStarting
+		return c, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	release := w.hypervisor.Block("Start")
+	w.ending(func(recovered <-chan error, end func()) {
+		if err := w.hypervisor.WaitCall(t.Context(), "Start "+sb); err != nil {
+			t.Fatal(err)
+		}
+		end()
+		release()
+		mustBe(t, <-recovered, context.Canceled)
+	})
+	w.start()
+	if got := w.container(c).Status; got.State != vm.ContainerRunning {
+		t.Errorf("status = %+v", got)
+	}
+	if n := count(w.hypervisor.Calls(), "Destroy "+sb); n != 0 {
+		t.Errorf("the VM was destroyed %d times", n)
 	}
 }

@@ -71,11 +71,27 @@ func newWorld(t *testing.T) *world {
 // start begins a life of the daemon on what the world holds.
 func (w *world) start() {
 	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.open(ctx)
+	if err := w.svc.Recover(ctx, vm.AccelTCG, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	svc, ran := w.svc, make(chan struct{})
+	go func() { defer close(ran); svc.Run(ctx) }()
+	w.die = func() {
+		cancel()
+		<-ran
+		w.close()
+	}
+}
+
+// open makes the daemon without recovering.
+func (w *world) open(ctx context.Context) {
+	w.t.Helper()
 	st, err := store.Open(w.t.Context(), w.node, store.Options{NoSync: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	deps := lifecycle.Deps{
 		Hypervisor: w.hypervisor, Guest: w.guest, Network: w.network, Images: w.images, Disks: w.disks,
 		Cgroups: w.cgroups, Consoles: w.consoles, Clock: clock{},
@@ -84,22 +100,28 @@ func (w *world) start() {
 	if w.adjust != nil {
 		w.adjust(&deps)
 	}
-	svc := lifecycle.New(ctx, w.cfg, deps)
-	if err := svc.Recover(ctx, vm.AccelTCG, nil); err != nil {
-		w.t.Fatal(err)
+	w.store, w.svc = st, lifecycle.New(ctx, w.cfg, deps)
+}
+
+func (w *world) close() {
+	w.svc.Close()
+	if err := w.store.Close(); err != nil {
+		w.t.Error(err)
 	}
-	ran := make(chan struct{})
-	go func() { defer close(ran); svc.Run(ctx) }()
-	w.store, w.svc = st, svc
-	w.die = func() {
-		cancel()
-		<-ran
-		svc.Close()
-		if err := st.Close(); err != nil {
-			w.t.Error(err)
-		}
-		w.die = func() {}
-	}
+	w.die = func() {}
+}
+
+// ending begins a life that may be ended while it recovers.
+func (w *world) ending(during func(recovered <-chan error, end func())) {
+	w.t.Helper()
+	w.die()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w.open(ctx)
+	defer w.close()
+	recovered := make(chan error, 1)
+	go func() { recovered <- w.svc.Recover(ctx, vm.AccelTCG, nil) }()
+	during(recovered, cancel)
 }
 
 // restart ends this life and begins the next.

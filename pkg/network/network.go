@@ -42,6 +42,18 @@ type Network struct {
 // namespaces that share with this one, and outlive the process. It must be called in the
 // host's network namespace.
 func New(conf Config) (*Network, error) {
+	n, err := NewProbe(conf)
+	if err != nil {
+		return nil, err
+	}
+	if err := shareFolder(conf.Paths.NetNS()); err != nil {
+		return nil, fmt.Errorf("network: prepare %s: %w", conf.Paths.NetNS(), err)
+	}
+	return n, nil
+}
+
+// NewProbe is New for whoever only asks Ready: it changes nothing on the host.
+func NewProbe(conf Config) (*Network, error) {
 	if conf.ConfDir == "" || len(conf.BinDirs) == 0 {
 		return nil, fmt.Errorf("network: ConfDir and BinDirs are needed: %w", errdefs.ErrInvalidArgument)
 	}
@@ -50,9 +62,6 @@ func New(conf Config) (*Network, error) {
 	}
 	if conf.DelTimeout == 0 {
 		conf.DelTimeout = 20 * time.Second
-	}
-	if err := shareFolder(conf.Paths.NetNS()); err != nil {
-		return nil, fmt.Errorf("network: prepare %s: %w", conf.Paths.NetNS(), err)
 	}
 	cni := libcni.NewCNIConfigWithCacheDir(conf.BinDirs, conf.Paths.CNICache(), &pluginExec{})
 	return &Network{

@@ -32,6 +32,12 @@ func (g *Gate) Recovering(done, total int) {
 	g.reason.Store(&reason)
 }
 
+// Waiting tells what the recovery waits for, for those who are held back.
+func (g *Gate) Waiting(why error) {
+	reason := "vmlet is starting: " + why.Error()
+	g.reason.Store(&reason)
+}
+
 // Open lets everything through. Idempotent.
 func (g *Gate) Open() { g.once.Do(func() { close(g.opened) }) }
 
