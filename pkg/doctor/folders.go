@@ -54,7 +54,7 @@ func (d *Doctor) diskSpace(context.Context) vm.Check {
 // folders looks whether QEMU's user can reach the disks: every folder above them must
 // let it pass.
 func (d *Doctor) folders(context.Context) vm.Check {
-	uid, gid, err := d.qemuIDs()
+	qemu, err := d.qemuAccount()
 	if err != nil {
 		return warn(err.Error(), "see qemu-user")
 	}
@@ -63,28 +63,13 @@ func (d *Doctor) folders(context.Context) vm.Check {
 		if err != nil {
 			return fail(err.Error(), "set root to a folder that exists or can be made")
 		}
-		if !mayPass(info, uid, gid) {
+		if !qemu.may(0o1, info) {
 			return fail(fmt.Sprintf("QEMU's user %s cannot pass %s (mode %04o)", d.Config.QEMU.User, dir, info.Mode().Perm()),
 				fmt.Sprintf("chmod o+x %s, or set root to another folder", dir))
 		}
 		if dir == filepath.Dir(dir) || dir == filepath.Clean(d.Root) {
 			return ok("QEMU's user can reach %s", d.Config.Root)
 		}
-	}
-}
-
-func mayPass(info fs.FileInfo, uid, gid uint32) bool {
-	st, isUnix := info.Sys().(*syscall.Stat_t)
-	mode := info.Mode().Perm()
-	switch {
-	case !isUnix:
-		return mode&0o001 != 0
-	case st.Uid == uid:
-		return mode&0o100 != 0
-	case st.Gid == gid:
-		return mode&0o010 != 0
-	default:
-		return mode&0o001 != 0
 	}
 }
 

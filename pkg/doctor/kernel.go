@@ -21,7 +21,7 @@ func (d *Doctor) kernelTun(context.Context) vm.Check {
 		return fail(fmt.Sprintf("taps cannot be made: %v", err), "modprobe tun; in a container, give it /dev/net/tun")
 	}
 	if err := f.Close(); err != nil {
-		return warn(err.Error(), "")
+		return warn(err.Error(), "look at /dev/net/tun and the kernel's log")
 	}
 	return ok("taps can be made (/dev/net/tun)")
 }

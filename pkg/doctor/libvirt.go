@@ -23,7 +23,7 @@ func (d *Doctor) libvirt(ctx context.Context) vm.Check {
 	return ok("libvirt %s with QEMU %s at %s", libvirt, qemu, d.Config.Libvirt.URI)
 }
 
-// qemuConf reads qemu.conf; a missing one stands for libvirt's defaults.
+// qemuConf reads qemu.conf.
 func (d *Doctor) qemuConf() (qemuconf.Settings, error) {
 	return qemuconf.Read(d.path(d.Config.Libvirt.QEMUConf))
 }
@@ -68,7 +68,7 @@ func (d *Doctor) qemuUser(context.Context) vm.Check {
 		return fail(fmt.Sprintf("libvirt runs QEMU as %s:%s, vmlet prepares files for %s:%s", orDefault(s.User), orDefault(s.Group), want.User, want.Group),
 			"set qemu.user and qemu.group to what qemu.conf says")
 	}
-	if _, _, err := d.qemuIDs(); err != nil {
+	if _, err := d.qemuAccount(); err != nil {
 		return fail(err.Error(), "create the user and group that libvirt runs QEMU as, or set qemu.user and qemu.group")
 	}
 	return ok("QEMU runs as %s:%s", want.User, want.Group)

@@ -38,7 +38,7 @@ func (d *Doctor) reaper(ctx context.Context) vm.Check {
 	name := processName(proc, 1)
 	switch {
 	case err != nil:
-		return warn(fmt.Sprintf("how fast PID 1 (%s) reaps is not known: %v", name, err), "")
+		return warn(fmt.Sprintf("how fast PID 1 (%s) reaps is not known: %v", name, err), "look at what runs as PID 1: a stop of a VM takes as long as that takes to reap")
 	case took > slowReap:
 		return warn(fmt.Sprintf("PID 1 (%s) took %s to reap a dead process: every stop of a VM waits for that", name, took.Round(time.Millisecond)),
 			"run libvirtd under a subreaper that outlives it (build/reaper), or a PID 1 that reaps at once (tini, systemd)")
