@@ -81,7 +81,7 @@ func TestTheDefaultConfigurationIsRight(t *testing.T) {
 }
 
 func TestABadCommandLineIsAnError(t *testing.T) {
-	for _, args := range [][]string{{"strat"}, {"--no-such-flag"}, {"config", "check"}, {"config", "check", "/nonexistent"}, {"doctor", "--log-level", "loud"}} {
+	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"config", "check"}, {"config", "check", "/nonexistent"}, {"doctor", "--log-level", "loud"}} {
 		if out, err := run(args...); err == nil {
 			t.Errorf("vmlet %v: no error, but %q", args, out)
 		}

@@ -21,7 +21,7 @@ type account struct {
 // qemuAccount finds QEMU's account, whose user and group are names or numbers; "" stands
 // for our own.
 func (d *Doctor) qemuAccount() (account, error) {
-	a := account{uid: uint32(os.Getuid()), groups: []uint32{uint32(os.Getgid())}} //nolint:gosec // the kernel's have 32 bits
+	a := account{uid: uint32(os.Getuid()), groups: []uint32{uint32(os.Getgid())}}
 	var err error
 	if name := d.Config.QEMU.Group; name != "" {
 		if a.groups[0], err = number(name, groupNumber); err != nil {

@@ -3,6 +3,7 @@
 package lifecycle_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -334,7 +335,9 @@ func TestForcedStopPreemptsAGracefulOne(t *testing.T) {
 	if err := w.hypervisor.WaitCall(t.Context(), "PowerButton "+sb); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.svc.StopContainer(t.Context(), c, 0); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.svc.StopContainer(ctx, c, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-graceful; err != nil {

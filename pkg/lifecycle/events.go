@@ -39,7 +39,7 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 	log.From(ctx).Debug("event", zap.String("kind", string(e.Kind)), zap.String("detail", e.Detail))
 	switch e.Kind {
 	case vm.EventReconnected:
-		s.work.Go(func() { s.again(ctx, "what happened while libvirt was away", s.lookAtAll) })
+		s.work.Go(func() { again(ctx, "what happened while libvirt was away", s.lookAtAll) })
 	case vm.EventStopped:
 		s.hints.note(e)
 		s.work.Go(func() { s.look(ctx, e.SandboxID) })
@@ -76,7 +76,7 @@ func (s *Service) lookAtAll(ctx context.Context) error {
 	}
 	for id := range active {
 		s.work.Go(func() {
-			s.again(ctx, "a VM without a container", func(ctx context.Context) error { return s.lockedEndStray(ctx, id) })
+			again(ctx, "a VM without a container", func(ctx context.Context) error { return s.lockedEndStray(ctx, id) })
 		})
 	}
 	return nil
@@ -84,7 +84,7 @@ func (s *Service) lookAtAll(ctx context.Context) error {
 
 // look settles the exit of a sandbox's VM if it has ended.
 func (s *Service) look(ctx context.Context, sandboxID string) {
-	s.again(log.With(ctx, zap.String("sandbox", sandboxID)), "the end of a VM", func(ctx context.Context) error {
+	again(log.With(ctx, zap.String("sandbox", sandboxID)), "the end of a VM", func(ctx context.Context) error {
 		return s.settle(ctx, sandboxID)
 	})
 }
@@ -92,7 +92,7 @@ func (s *Service) look(ctx context.Context, sandboxID string) {
 // again does something until it succeeds or ctx ends, ever less often. Nobody waits for
 // it and nobody else would try: what failed once, as all does while libvirt is away or
 // the disk is full, must be right in the end.
-func (s *Service) again(ctx context.Context, what string, do func(context.Context) error) {
+func again(ctx context.Context, what string, do func(context.Context) error) {
 	for wait := settleRetry; ; wait = min(2*wait, settleRetryMost) {
 		err := do(ctx)
 		if err == nil || ctx.Err() != nil {

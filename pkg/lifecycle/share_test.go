@@ -67,7 +67,12 @@ func TestCloseDoesNotWaitForEverForWorkThatHangs(t *testing.T) {
 		w := newWorld(t)
 		release := w.network.Block("Setup")
 		ran := make(chan struct{})
-		go func() { _, _ = w.svc.RunSandbox(t.Context(), podSpec("a")); close(ran) }()
+		go func() {
+			defer close(ran)
+			if _, err := w.svc.RunSandbox(t.Context(), podSpec("a")); err == nil {
+				t.Error("no error")
+			}
+		}()
 		synctest.Wait()
 		begin := time.Now()
 		w.svc.Close()
