@@ -15,6 +15,12 @@
 //
 // Reads answer from the store's memory; they never call libvirt.
 //
-// Where to look: one file per use case, named by it; ports.go for what is needed from
-// below; recover.go for what happens after a crash; exit.go for how an end is judged.
+// Where to look: one file per use case, named by it; service.go for what they share;
+// ports.go for what is needed from below; share.go for work that outlives its caller;
+// machine.go and size.go for what a VM is made of; events.go, settle.go and exit.go for how
+// an end is heard of, settled and judged; recover.go and decide.go for what happens after a
+// crash.
+//
+// Who adds a step gives it its undo, makes it idempotent, and thinks of recovery: the name
+// of the write or the undo becomes a failpoint, at which a test kills the daemon.
 package lifecycle

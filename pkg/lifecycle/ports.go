@@ -18,11 +18,11 @@ import (
 // and leaves the same state. lifecycletest holds a contract suite per interface that
 // the fake and the real adapter both pass.
 
-// Hypervisor runs one domain per sandbox. Domains are named by sandbox ID; a domain
-// that does not carry our owner's mark is never touched and never returned.
+// Hypervisor runs one domain per sandbox, and id is always the sandbox's. A domain that
+// does not carry our owner's mark is never touched and never returned.
 type Hypervisor interface {
-	// Ready tells whether libvirt answers now: nil, or Unavailable with the reason.
-	// It answers from the state of the connection within a second, never hangs.
+	// Ready tells whether libvirt answers now: nil, or Unavailable with the reason, within
+	// a second or so.
 	Ready(ctx context.Context) error
 	// Define makes the domain, or replaces the definition of an inactive one. It is
 	// FailedPrecondition for an active one. Idempotent.
@@ -67,7 +67,7 @@ type Hypervisor interface {
 type GuestAgent interface {
 	// Exec runs a command in the guest and waits for its end. When ctx ends first the
 	// guest's process is killed with its children, and the error is DeadlineExceeded
-	// (or Canceled) . Unavailable while no agent answers: it waits for one until ctx ends.
+	// (or Canceled). While no agent answers it waits for one, until ctx ends.
 	Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.ExecResult, error)
 	// Shutdown asks the agent to power the guest off; Unavailable without an agent.
 	Shutdown(ctx context.Context, id string) error
@@ -99,7 +99,7 @@ type Network interface {
 	// Stats reads the counters of the NICs, seen from the guest.
 	Stats(ctx context.Context, n vm.Network) ([]vm.NICStats, error)
 	// List returns the requests of all sandboxes of ours that hold a netns or a CNI
-	// cache entry, for garbage collection.
+	// attachment. Nothing is collected by it.
 	List(ctx context.Context) ([]vm.NetworkRequest, error)
 }
 
