@@ -10,6 +10,7 @@
 //	   |- root-<name>-<image>.qcow2   0600  USER:GROUP  overlay on an image; the guest's data
 //	   |- seed.iso                    0640  root:GROUP  holds secrets
 //	   |- console-<container>.spool   0600  USER:GROUP  QEMU appends, vmlet takes away
+//	   |- console-<container>.checkpoint  0600  root:root  how far; pkg/stream's
 //	   `- .<file>.part                0600  a file that is being made; gone after a crash
 //	                                        with the next try, or with the sandbox
 //

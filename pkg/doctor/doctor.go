@@ -2,7 +2,7 @@
 
 // Package doctor judges whether the host can run VMs, and says for each fault how to
 // mend it. The daemon runs it at its start; `vmlet doctor` runs it by hand. It changes
-// nothing.
+// nothing. The checks are methods of Doctor, in a file per subject; Run lists them in order.
 package doctor
 
 import (

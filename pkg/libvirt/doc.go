@@ -13,5 +13,11 @@
 // in its slot and its result is dropped.
 //
 // Domains are ours by the mark in their metadata (domainxml.Mark) and by nothing else.
-// Every operation looks for it first.
+// Every operation looks for it first (owner.go).
+//
+// Where to look: conn.go and session.go keep connections up, call.go makes the calls,
+// errors.go classifies what they return. domain.go, destroy.go, undefine.go and show.go are
+// the life of a domain. events.go and what it uses turn callbacks into events. process.go and
+// qemu.go find and hold the QEMU behind a domain, which libvirt does not tell. accel.go
+// chooses the accelerator.
 package libvirt

@@ -40,5 +40,5 @@
 // ever asked of CNI and nothing is left.
 //
 // CNI's GC is not used: it names the attachments that are to live, all others end, and other
-// runtimes on the host may share the network. List and Teardown collect what is ours.
+// runtimes on the host may share the network. Teardown ends what is ours, one by one.
 package network

@@ -24,7 +24,7 @@ import (
 
 // chain is what every call goes through, unary or stream, from the outside in: it gets
 // an ID and a logger, is counted and logged, has its error turned into a status, its
-// panic caught, and is held back by the gate.
+// panic caught, and is refused while the gate is closed.
 type chain struct {
 	logger   *zap.Logger
 	calls    *metrics
@@ -101,8 +101,8 @@ func (c *chain) call(ctx context.Context, method string, req any, next handler) 
 	return resp, err
 }
 
-// guard holds the call back at the gate, and catches its panic. The client learns that
-// there was one and where to look; the rest is in the log.
+// guard refuses the call while the gate is closed, and catches its panic. The client
+// learns that there was one and where to look; the rest is in the log.
 func (c *chain) guard(ctx context.Context, method, request string, next handler) (resp any, err error) {
 	if err := c.admit(method); err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// Gate holds calls back while the daemon recovers its state. It opens once and never
-// closes again. Safe for concurrent use.
+// Gate refuses calls while the daemon recovers its state. It opens once and never closes
+// again. Safe for concurrent use.
 type Gate struct {
 	reason atomic.Pointer[string]
 	opened chan struct{}
@@ -26,13 +26,13 @@ func NewGate() *Gate {
 	return g
 }
 
-// Recovering tells how far the recovery is, for those who are held back.
+// Recovering tells how far the recovery is, for those who are refused.
 func (g *Gate) Recovering(done, total int) {
 	reason := fmt.Sprintf("vmlet is starting: recovering %d of %d sandboxes", done, total)
 	g.reason.Store(&reason)
 }
 
-// Waiting tells what the recovery waits for, for those who are held back.
+// Waiting tells what the recovery waits for, for those who are refused.
 func (g *Gate) Waiting(why error) {
 	reason := "vmlet is starting: " + why.Error()
 	g.reason.Store(&reason)

@@ -46,7 +46,7 @@ type Config struct {
 	Logger *zap.Logger
 	// Metrics is where the server's own metrics are registered, and all that is served.
 	Metrics *prometheus.Registry
-	// Gate holds calls back until it is opened.
+	// Gate refuses calls until it is opened.
 	Gate *Gate
 	// Ungated are the full names of methods that answer all the same. Health and
 	// reflection always do.

@@ -19,7 +19,8 @@ import (
 //	     |
 //	     v
 //	  Created --- superseded by a newer attempt, sandbox stopped ---.
-//	     |                                                         |
+//	     |  \                                                      |
+//	     |   `-- RemoveContainer --> Removing                      |
 //	     | StartContainer                                          |
 //	     v                                                         |
 //	  Starting --- failed -----------------------------------.     |
@@ -69,7 +70,7 @@ type Container struct {
 type ContainerSpec struct {
 	Name    string `json:"name"`
 	Attempt uint32 `json:"attempt"`
-	// ImageRef is the image as the caller named it; Image is what it resolved to.
+	// ImageRef is the image as the caller named it; ImageID is what it resolved to.
 	ImageRef string `json:"imageRef"`
 	// UserSpecifiedImage is the name in the pod's manifest (CRI ImageSpec).
 	UserSpecifiedImage string `json:"userSpecifiedImage,omitempty"`

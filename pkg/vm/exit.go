@@ -6,8 +6,9 @@ import "time"
 
 // Exit says how a container ended.
 type Exit struct {
-	// Code is 0 for an orderly end, 137 (128+SIGKILL) for a VM that was killed, 143
-	// (128+SIGTERM) for one that was terminated, 128 for one that never started, else 1.
+	// Code is 0 for an orderly end, 1 for a panic of the guest's kernel, 137 (128+SIGKILL)
+	// for a VM that was killed, 143 (128+SIGTERM) for one that was terminated, 128 for one
+	// that never started, 255 where nothing tells.
 	Code int32 `json:"code"`
 	// Reason is one CamelCase word for programs, one of the Reason constants.
 	Reason string `json:"reason"`

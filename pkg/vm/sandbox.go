@@ -24,13 +24,16 @@ import (
 //	   | StopPodSandbox      |     | StopPodSandbox, recovery
 //	   v                     |     |
 //	Stopping <---------------|-----'
-//	   |                     |
-//	   v                     v
+//	   |  ^                  |
+//	   |  | StopPodSandbox, if it still holds something
+//	   v  |                  v
 //	NotReady <---------------'
 //	   |
 //	   | RemovePodSandbox
 //	   v
 //	Removing ------------> (no record)
+//
+// Creating may also become Stopping, though no use case does so now.
 type SandboxState string
 
 // The states of a sandbox. CRI knows two of them: READY is Ready, everything else
