@@ -80,7 +80,11 @@ func TestReadmeTellsDefaultsAsTheyAre(t *testing.T) {
 	for _, row := range rows {
 		var value any = defaults
 		for key := range strings.SplitSeq(row[1], ".") {
-			section, _ := value.(map[string]any)
+			section, ok := value.(map[string]any)
+			if !ok {
+				value = nil
+				break
+			}
 			value = section[key]
 		}
 		want, isText := value.(string)
