@@ -10,10 +10,10 @@
 //	honoured   in the way that a VM can: names, labels, annotations, log paths, resources,
 //	           DNS, port mappings with a host port, cgroup parent
 //	no effect  what is kept for a later version (command, args, working directory,
-//	           environment, mounts, stdin and tty: an image boots its own init), what is
-//	           the guest's own affair (sysctls), and rules for a process on the host's
-//	           kernel, of which a VM has none: privileged, capabilities, users and groups,
-//	           read-only root, masked paths, SELinux options
+//	           environment, mounts, stdin and tty: an image boots its own init), what
+//	           nothing sets in the guest (sysctls, DNS options), and rules for a process on
+//	           the host's kernel, of which a VM has none: privileged, capabilities, users
+//	           and groups, read-only root, masked paths, SELinux options
 //	refused    what a VM cannot keep, as FailedPrecondition: namespaces of the host or of
 //	           another container, user namespaces, devices, image volumes, bidirectional
 //	           and recursive read-only mounts, mount options, huge pages, Localhost
