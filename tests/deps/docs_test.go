@@ -16,13 +16,14 @@ import (
 
 var (
 	namedPath = regexp.MustCompile("`((?:pkg|cmd|docs|tests|build|images|proto|tools)/[A-Za-z0-9_/.-]+)`")
+	pageLink  = regexp.MustCompile(`\]\(([^):#]+)[^)]*\)`)
 	// namedCode is a file without its folder, or a name in the code, qualified or not.
 	namedCode = regexp.MustCompile("`([A-Za-z0-9_./-]+)`")
 	codeName  = regexp.MustCompile(`^[A-Za-z]+(\.[A-Za-z]+)*$`)
 )
 
 // TestPagesNameRealFiles holds all pages: every file and folder of the tree that they name
-// exists.
+// or link to exists.
 func TestPagesNameRealFiles(t *testing.T) {
 	var pages []string
 	for _, pattern := range []string{"../../docs/*.md", "../../docs/*/*.md"} {
@@ -39,6 +40,11 @@ func TestPagesNameRealFiles(t *testing.T) {
 		for _, m := range namedPath.FindAllStringSubmatch(read(t, page), -1) {
 			if _, err := os.Stat("../../" + m[1]); err != nil {
 				t.Errorf("%s names %s, which is not there", page, m[1])
+			}
+		}
+		for _, m := range pageLink.FindAllStringSubmatch(read(t, page), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", page, m[1])
 			}
 		}
 	}
