@@ -18,7 +18,8 @@ import (
 type cgroupLeaf struct{ manager cgroups.Manager }
 
 func makeCgroup(id string) (cgroupLeaf, error) {
-	all := &cgroups.Cgroup{Path: "/vmlet-floor/" + id, Resources: &cgroups.Resources{SkipDevices: true}}
+	// Under the same parent as vmlet's: siblings get equal shares of a busy machine.
+	all := &cgroups.Cgroup{Path: "/vmlet/floor-" + id, Resources: &cgroups.Resources{SkipDevices: true}}
 	m, err := manager.New(all)
 	if err != nil {
 		return cgroupLeaf{}, err
