@@ -26,7 +26,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 
 		Accel:       s.Accel(),
 		MachineType: def.MachineType,
-		CPU:         vm.MachineCPU{Count: sz.vcpus, Mode: def.CPUMode, Model: def.CPUModel},
+		CPU:         vm.MachineCPU{Count: sz.vcpus, Mode: cpuMode(def.CPUMode, s.Accel()), Model: def.CPUModel},
 		Memory:      sz.memory,
 
 		Disks: []vm.MachineDisk{
@@ -50,6 +50,19 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 		m.Cputune = &limits
 	}
 	return m
+}
+
+// cpuMode resolves the mode that is left to us. Without one, libvirt takes QEMU's oldest
+// CPU, which images built for x86-64-v2 do not boot on.
+func cpuMode(configured string, accel vm.Accel) string {
+	switch {
+	case configured != "":
+		return configured
+	case accel == vm.AccelKVM:
+		return "host-model"
+	default:
+		return "maximum"
+	}
 }
 
 // seedOf derives what cloud-init is told.

@@ -128,6 +128,10 @@ func cgroupLimits(sb vm.SandboxSpec, c vm.ContainerSpec) vm.Resources {
 	if c.Resources != nil {
 		res = *c.Resources
 	}
+	// What only the pod's sums limit holds for its one VM, which was sized by it too.
+	res.MemoryLimit = limitOf(sb, c, func(r *vm.Resources) int64 { return r.MemoryLimit })
+	res.CPUQuota = limitOf(sb, c, func(r *vm.Resources) int64 { return r.CPUQuota })
+	res.CPUPeriod = limitOf(sb, c, func(r *vm.Resources) int64 { return r.CPUPeriod })
 	if o := sb.Overhead; o != nil {
 		if res.MemoryLimit > 0 {
 			res.MemoryLimit += o.MemoryLimit

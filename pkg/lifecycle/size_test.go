@@ -63,3 +63,12 @@ func TestCgroupHoldsTheOverheadToo(t *testing.T) {
 		t.Errorf("limits = %+v", got)
 	}
 }
+
+func TestCgroupTakesFromThePodWhatTheContainerDoesNotLimit(t *testing.T) {
+	got := cgroupLimits(
+		vm.SandboxSpec{Resources: &vm.Resources{MemoryLimit: 512 * vm.MiB, CPUQuota: 50000, CPUPeriod: 100000}},
+		vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 100000, CPUPeriod: 100000}})
+	if got.MemoryLimit != 512*vm.MiB || got.CPUQuota != 100000 {
+		t.Errorf("limits = %+v", got)
+	}
+}
