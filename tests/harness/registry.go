@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	oci "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -97,7 +97,7 @@ func (r *Registry) Push(nameAndTag string, disk []byte) error {
 }
 
 // PushImage puts any image into the registry.
-func (r *Registry) PushImage(nameAndTag string, img v1.Image) error {
+func (r *Registry) PushImage(nameAndTag string, img oci.Image) error {
 	cfg, err := img.ConfigFile()
 	if err != nil {
 		return err
