@@ -99,6 +99,7 @@ func TestConnectionsDoNotHoldUpEachOther(t *testing.T) {
 	h := newTestHypervisor(t)
 	hang(t, h.agentConn)
 	hang(t, h.starts)
+	hang(t, h.buttons)
 	if err := h.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -30,8 +30,13 @@ func (h *Hypervisor) Destroy(ctx context.Context, id string) error {
 	}
 	if q, err := openQEMU(h.cfg.ProcRoot, id); err == nil {
 		// What fails here is no failure of Destroy: libvirt does all of it again, slower.
-		defer q.release()
-		_ = q.terminate(ctx) //nolint:errcheck // see above
+		// It must see QEMU's end of the monitor close then: whoever waits for an answer there,
+		// such as a power button that a hung QEMU never heard, holds the domain until it does.
+		if q.terminate(ctx) != nil {
+			q.release()
+		} else {
+			defer q.release()
+		}
 	}
 	err = h.with(ctx, "destroy domain", id, func(dom *virt.Domain) error {
 		err := dom.Destroy()

@@ -85,7 +85,7 @@ func (h *Hypervisor) Resume(ctx context.Context, id string) error {
 
 // PowerButton implements lifecycle.Hypervisor.
 func (h *Hypervisor) PowerButton(ctx context.Context, id string) error {
-	return h.with(ctx, "press power button", id, func(dom *virt.Domain) error {
+	return h.withOn(ctx, h.buttons, "press power button", id, func(dom *virt.Domain) error {
 		return dom.ShutdownFlags(virt.DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 	})
 }

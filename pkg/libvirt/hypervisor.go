@@ -32,6 +32,7 @@ type Hypervisor struct {
 	events    *events
 	domains   *conn // everything that the others are not for
 	starts    *conn // Start, which takes long: nothing else must wait for slots behind it
+	buttons   *conn // PowerButton, which a QEMU that hangs never answers: calls queue behind it
 	eventConn *conn // events and what is needed to judge them
 	agentConn *conn // calls into guests
 }
@@ -54,6 +55,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	ignore := func(context.Context, bool) {}
 	h.domains = newConn(lifetime, cfg, ping, ignore)
 	h.starts = newConn(lifetime, cfg, ping, ignore)
+	h.buttons = newConn(lifetime, cfg, ping, ignore)
 	h.agentConn = newConn(lifetime, cfg, ping, ignore)
 	h.eventConn = newConn(lifetime, cfg, h.events.subscribe, h.events.resumed)
 	h.events.run(lifetime, &h.background)
@@ -66,7 +68,9 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	return h, nil
 }
 
-func (h *Hypervisor) conns() []*conn { return []*conn{h.domains, h.starts, h.eventConn, h.agentConn} }
+func (h *Hypervisor) conns() []*conn {
+	return []*conn{h.domains, h.starts, h.buttons, h.eventConn, h.agentConn}
+}
 
 // Close closes the connections. Domains are left as they are. It is an error if libvirtd
 // does not let go of a connection in time; what is left then ends with the process.
