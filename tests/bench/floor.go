@@ -15,9 +15,9 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	virt "libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
 
 	"github.com/vmlet/vmlet/pkg/config"
-	"github.com/vmlet/vmlet/pkg/libvirt/domainxml"
 	"github.com/vmlet/vmlet/pkg/paths"
 	"github.com/vmlet/vmlet/pkg/vm"
 	"github.com/vmlet/vmlet/tests/harness"
@@ -33,25 +33,29 @@ type floor struct {
 	list    *libcni.NetworkConfigList
 	paths   paths.Node
 	base    vm.Image
-	memory  int64
-	uid     int
-	gid     int
-	steps   *stepTimes
+	// model is the domain of a pod of vmlet's, as libvirt has it.
+	model libvirtxml.Domain
+	uid   int
+	gid   int
+	steps *stepTimes
 }
 
 // floorPod is a pod of the floor's.
 type floorPod struct {
-	id      string
-	machine vm.Machine
-	domain  *virt.Domain
-	group   cgroupLeaf
+	id     string
+	nic    vm.NIC
+	domain *virt.Domain
+	group  cgroupLeaf
 }
+
+func (p *floorPod) uuid() string { return vm.UUIDFromID(p.id) }
+func (p *floorPod) name() string { return "floor-" + p.id[:12] }
 
 // newFloor prepares what a daemon would have at hand: a connection, the CNI configuration
 // (the node's own), and folders.
-func newFloor(node *harness.Node, base vm.Image, memory int64) (*floor, error) {
+func newFloor(node *harness.Node, base vm.Image) (*floor, error) {
 	f := &floor{
-		base: base, memory: memory, steps: newStepTimes(),
+		base: base, steps: newStepTimes(),
 		paths: paths.Node{Root: filepath.Join(node.LibDir, "floor"), State: filepath.Join(node.RunDir, "floor")},
 	}
 	for _, dir := range []string{f.paths.Sandboxes(), f.paths.NetNS(), f.paths.CNICache()} {
@@ -104,12 +108,12 @@ func (f *floor) lookUpQEMU(q config.QEMU) error {
 
 // start runs a pod from nothing to a guest whose CPUs run. It leaves what it has done when
 // it fails: the run is over then.
-func (f *floor) start(ctx context.Context) (_ *floorPod, err error) {
+func (f *floor) start(ctx context.Context) (*floorPod, error) {
 	p := &floorPod{id: newID()}
-	if p.machine, err = f.prepare(ctx, p); err != nil {
+	if err := f.prepare(ctx, p); err != nil {
 		return nil, err
 	}
-	text, err := domainText(p.machine)
+	text, err := f.domainXML(p)
 	if err != nil {
 		return nil, err
 	}
@@ -119,21 +123,13 @@ func (f *floor) start(ctx context.Context) (_ *floorPod, err error) {
 	if err := f.steps.time("create paused", func() error { return p.domain.CreateWithFlags(virt.DOMAIN_START_PAUSED) }); err != nil {
 		return nil, err
 	}
-	if err := f.steps.time("place in cgroup", func() error { return p.group.place(p.machine.Name) }); err != nil {
+	if err := f.steps.time("place in cgroup", func() error { return p.group.place(p.name()) }); err != nil {
 		return nil, err
 	}
-	if err := f.steps.time("tap and rules", func() error { return wire(f.paths.SandboxNetNS(p.id), p.machine.NICs[0]) }); err != nil {
+	if err := f.steps.time("tap and rules", func() error { return wire(f.paths.SandboxNetNS(p.id), p.nic) }); err != nil {
 		return nil, err
 	}
 	return p, f.steps.time("resume", p.domain.Resume)
-}
-
-func domainText(m vm.Machine) (string, error) {
-	def, err := domainxml.Domain(m)
-	if err != nil {
-		return "", err
-	}
-	return def.Marshal()
 }
 
 // remove takes down what is left of a pod whose domain is not active.
@@ -144,7 +140,7 @@ func (f *floor) remove(ctx context.Context, p *floorPod) error {
 		f.detach(ctx, p.id),
 		p.group.remove(),
 		os.RemoveAll(f.paths.Sandbox(p.id)),
-		os.Remove(filepath.Join(harness.LibvirtdDir(), "log/qemu", p.machine.Name+".log")),
+		os.Remove(filepath.Join(harness.LibvirtdDir(), "log/qemu", p.name()+".log")),
 	)
 }
 

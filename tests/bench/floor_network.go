@@ -21,26 +21,26 @@ import (
 
 // attach makes a network namespace, mounts it where plugins find it, has it say nothing of
 // its own, and runs CNI ADD.
-func (f *floor) attach(ctx context.Context, id string) ([]vm.NIC, error) {
+func (f *floor) attach(ctx context.Context, id string) (vm.NIC, error) {
 	path := f.paths.SandboxNetNS(id)
 	if err := makeNetNS(path); err != nil {
-		return nil, err
+		return vm.NIC{}, err
 	}
 	result, err := f.cni.AddNetworkList(ctx, f.list, runtimeConf(id, path))
 	if err != nil {
-		return nil, fmt.Errorf("CNI ADD: %w", err)
+		return vm.NIC{}, fmt.Errorf("CNI ADD: %w", err)
 	}
 	converted, err := types100.NewResultFromResult(result)
 	if err != nil {
-		return nil, err
+		return vm.NIC{}, err
 	}
 	nic, err := nicOf(converted)
 	if err != nil {
-		return nil, err
+		return vm.NIC{}, err
 	}
 	nic.Tap = "flr" + id[:10] + "0"
 	nic.MTU, err = mtuOf(path, nic.Name)
-	return []vm.NIC{nic}, err
+	return nic, err
 }
 
 func (f *floor) detach(ctx context.Context, id string) error {

@@ -28,7 +28,7 @@ func readyPods(t *testing.T, n int) outcome {
 		begin := time.Now()
 		bare, err := f.start(ctx)
 		must(t, err)
-		must(t, awaitReady(ctx, f.console(bare)))
+		must(t, awaitReady(ctx, f.console(bare.id)))
 		bareReady.add(time.Since(begin))
 		late, err := f.powerOff(ctx, bare)
 		must(t, err)
@@ -56,13 +56,13 @@ func readyPods(t *testing.T, n int) outcome {
 // powerOff presses the power button and returns how long after the guest's end libvirt says
 // that the domain is shut off.
 func (f *floor) powerOff(ctx context.Context, p *floorPod) (time.Duration, error) {
-	stopped := f.events.expectStop(p.machine.UUID)
+	stopped := f.events.expectStop(p.uuid())
 	if err := p.domain.ShutdownFlags(virt.DOMAIN_SHUTDOWN_ACPI_POWER_BTN); err != nil {
 		return 0, err
 	}
 	select {
 	case ended := <-stopped:
-		off, err := f.events.poweredOff(ctx, p.machine.UUID)
+		off, err := f.events.poweredOff(ctx, p.uuid())
 		return ended.Sub(off), err
 	case <-ctx.Done():
 		return 0, fmt.Errorf("guest %s does not power off: %w", p.id, ctx.Err())

@@ -105,14 +105,14 @@ func atOnce(t *testing.T, do func(ctx context.Context, i int) error) samples {
 
 // stepsTable sets the floor's steps beside vmlet's calls.
 func stepsTable(title string, bare, ours *stepTimes) string {
-	rows := [][]string{{"who", "step", "p50 ms", "p99 ms"}}
+	rows := [][]string{{"who", "step", "least ms", "p50 ms", "p99 ms"}}
 	for _, side := range []struct {
 		who   string
 		steps *stepTimes
 	}{{"floor", bare}, {"vmlet", ours}} {
 		for _, step := range side.steps.order {
 			times := *side.steps.times[step]
-			rows = append(rows, []string{side.who, step, figure(times.at(0.5)), figure(times.at(0.99))})
+			rows = append(rows, []string{side.who, step, figure(times.at(0)), figure(times.at(0.5)), figure(times.at(0.99))})
 		}
 	}
 	return title + ", step by step (the floor's preparation overlaps):\n\n" + strings.TrimSuffix(format(rows), "\n") + "\n"
