@@ -54,7 +54,7 @@ type stops struct {
 	m  map[string]*stop
 }
 
-// stop is one stop under way. done is closed after err is set.
+// stop is one try of a stop under way. done is closed after err is set.
 type stop struct {
 	// deadlines carries shorter deadlines to the goroutine that waits.
 	deadlines chan time.Time
@@ -119,19 +119,52 @@ func (s *Service) waitStop(c vm.Container) *stop {
 		s.stops.m = map[string]*stop{}
 	}
 	s.stops.m[c.ID] = op
-	begun := s.work.Go(func() {
-		op.err = s.observed("container_stop", func() error { return s.seeStopThrough(s.life, c, op.deadlines) })
-		s.stops.mu.Lock()
-		delete(s.stops.m, c.ID)
-		s.stops.mu.Unlock()
-		close(op.done)
-	})
+	begun := s.work.Go(func() { s.runStop(c, op) })
 	if !begun {
 		delete(s.stops.m, c.ID)
 		op.err = fmt.Errorf("stop container %s: %w", c.ID, errClosed)
 		close(op.done)
 	}
 	return op
+}
+
+// runStop sees a stop through. One that fails is told to whoever waits for it and tried
+// again, ever less often, or as soon as somebody asks once more: a stop that was begun
+// must come to its end also if its caller never returns.
+func (s *Service) runStop(c vm.Container, op *stop) {
+	for wait := settleRetry; ; wait = min(2*wait, settleRetryMost) {
+		err := s.observed("container_stop", func() error { return s.seeStopThrough(s.life, c, op.deadlines) })
+		next := s.endTry(c, op, err)
+		if next == nil {
+			return
+		}
+		op = next
+		if now, err := s.deps.Store.Containers.Get(c.ID); err == nil {
+			c = now // its deadline may have been shortened
+		}
+		log.From(s.life).Warn("a stop has failed and will be tried again", zap.String("sandbox", c.SandboxID), zap.String("container", c.ID), zap.Error(err))
+		select {
+		case <-op.deadlines:
+		case <-time.After(wait):
+		case <-s.life.Done():
+		}
+	}
+}
+
+// endTry tells how a try ended. It returns what later callers wait for, nil if there will
+// be no further try.
+func (s *Service) endTry(c vm.Container, op *stop, err error) (next *stop) {
+	s.stops.mu.Lock()
+	defer s.stops.mu.Unlock()
+	if err != nil && s.life.Err() == nil {
+		next = &stop{deadlines: op.deadlines, done: make(chan struct{})}
+		s.stops.m[c.ID] = next
+	} else {
+		delete(s.stops.m, c.ID)
+	}
+	op.err = err
+	close(op.done)
+	return next
 }
 
 // seeStopThrough asks the guest to power off until it is gone or the deadline is there.
@@ -149,6 +182,9 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 		s.work.Go(func() { s.askToPowerOff(asking, c) })
 	}
 	for {
+		if ctx.Err() != nil {
+			return fmt.Errorf("stop container %s goes on after the next start of vmlet: %w", c.ID, errdefs.ErrUnavailable)
+		}
 		if got, err := s.deps.Store.Containers.Get(c.ID); err != nil || got.Status.State != vm.ContainerRunning {
 			return nil
 		}
@@ -160,7 +196,6 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 		case <-timer.C:
 			return s.forceStop(ctx, c)
 		case <-ctx.Done():
-			return fmt.Errorf("stop container %s goes on after the next start of vmlet: %w", c.ID, errdefs.ErrUnavailable)
 		}
 	}
 }

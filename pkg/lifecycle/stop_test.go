@@ -4,7 +4,9 @@ package lifecycle_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -41,4 +43,43 @@ func TestAStopThatFoundNoLibvirtGoesOnWhenItIsBack(t *testing.T) {
 	if got := w.exit(c); got.Code != 137 || got.Reason != vm.ReasonKilled {
 		t.Errorf("exit = %+v", got)
 	}
+}
+
+func TestAStopThatFailsIsTriedAgainByItself(t *testing.T) {
+	w := newWorld(t)
+	w.hypervisor.IgnorePowerButton()
+	sb, c := w.running("a")
+	graceful := make(chan error, 1)
+	go func() { graceful <- w.svc.StopContainer(t.Context(), c, time.Hour) }()
+	if err := w.hypervisor.WaitCall(t.Context(), "PowerButton "+sb); err != nil {
+		t.Fatal(err)
+	}
+	w.hypervisor.FailNext("Destroy", errors.New("no"))
+	if err := w.svc.StopContainer(t.Context(), c, 0); err == nil {
+		t.Fatal("no error")
+	}
+	if err := <-graceful; err == nil {
+		t.Error("the graceful stop was not told")
+	}
+	if got := w.exit(c); got.Code != 137 || got.Reason != vm.ReasonKilled {
+		t.Errorf("exit = %+v", got)
+	}
+}
+
+func TestAStopThatFailedIsTriedAtOnceWhenSomebodyAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		_, c := w.running("a")
+		w.hypervisor.FailNext("Destroy", errors.New("no"))
+		if err := w.svc.StopContainer(t.Context(), c, 0); err == nil {
+			t.Fatal("no error")
+		}
+		begin := time.Now()
+		if err := w.svc.StopContainer(t.Context(), c, 0); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(begin); waited != 0 {
+			t.Errorf("it waited %s", waited)
+		}
+	})
 }
