@@ -146,6 +146,6 @@ func (f *floor) remove(ctx context.Context, p *floorPod) error {
 
 func newID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) //nolint:errcheck // never fails
+	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }

@@ -18,8 +18,8 @@ func ofP99(r Result) float64   { return r.P99 }
 
 func ratio(limit float64) goal { return goal{ofRatio, limit, fmt.Sprintf("ratio ≤ %.2f", limit)} }
 
-func p99(limit float64, unit string) goal {
-	return goal{ofP99, limit, fmt.Sprintf("p99 ≤ %g %s", limit, unit)}
+func p99(limit float64) goal {
+	return goal{ofP99, limit, fmt.Sprintf("p99 ≤ %g %s", limit, unitMS)}
 }
 
 func p50(limit float64, unit string) goal {
@@ -30,15 +30,15 @@ func p50(limit float64, unit string) goal {
 var goals = map[string]goal{
 	"pod_start_seq":        ratio(1.10),
 	"pod_start_par8":       ratio(1.10),
-	"ready_seq":            p99(6000, unitMS),
-	"stop_graceful":        p99(250, unitMS),
+	"ready_seq":            p99(6000),
+	"stop_graceful":        p99(250),
 	"stop_forced":          ratio(1.10),
-	"list_sandboxes_1000":  p99(5, unitMS),
-	"list_containers_1000": p99(5, unitMS),
-	"sandbox_status_1000":  p99(5, unitMS),
+	"list_sandboxes_1000":  p99(5),
+	"list_containers_1000": p99(5),
+	"sandbox_status_1000":  p99(5),
 	"daemon_rss_0_vms":     p50(40, unitMiB),
 	"daemon_rss_per_vm":    p50(1, unitMiB),
-	"recover_50_vms":       p99(1000, unitMS),
+	"recover_50_vms":       p99(1000),
 }
 
 // verdict returns the goal of a result and whether it was met, both "–" without one.

@@ -4,11 +4,11 @@ package bench
 
 import (
 	"bufio"
-	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -46,7 +46,7 @@ func readTotals(t *testing.T, histogram, label string) map[string]total {
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
 		m := histogramLine.FindStringSubmatch(lines.Text())
-		if m == nil || m[1] != histogram {
+		if len(m) == 0 || m[1] != histogram {
 			continue
 		}
 		which := value.FindStringSubmatch(m[3])
@@ -96,14 +96,11 @@ func sentence(totals map[string]total, n int) string {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, func(a, b string) int { return int(totals[b].took - totals[a].took) })
-	text := ""
+	parts := make([]string, len(names))
 	for i, name := range names {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%s %s", name, figure(milliseconds(totals[name].took)/float64(n)))
+		parts[i] = name + " " + figure(milliseconds(totals[name].took)/float64(n))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // The daemon's histograms.

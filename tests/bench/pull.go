@@ -24,7 +24,7 @@ import (
 // pulledBytes is the size of the disk that is pulled.
 const pulledBytes = 256 << 20
 
-// pulls pulls a raw disk that nothing can compress from a registry on loopback, which
+// pulls fetches a raw disk that nothing can compress from a registry on loopback, which
 // shares the cores, in turns with `cp` and `sha256sum` of the same bytes.
 func pulls(t *testing.T, n int) outcome {
 	node := startNode(t)

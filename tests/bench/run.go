@@ -63,7 +63,7 @@ func Run(t *testing.T, o Options) {
 			n = o.N
 		}
 		t.Run(s.names[0], func(t *testing.T) {
-			fmt.Fprintf(o.Out, "%s: n = %d\n", strings.Join(s.names, ", "), n)
+			fmt.Fprintf(o.Out, "%s: n = %d\n", strings.Join(s.names, ", "), n) //nolint:errcheck // to a terminal or a buffer
 			got := s.run(t, n)
 			all.remarks = append(all.remarks, got.remarks...)
 			for _, r := range got.results {
@@ -77,7 +77,7 @@ func Run(t *testing.T, o Options) {
 		t.Fatal("nothing to report")
 	}
 	report := table(all.results) + "\n" + before + "\n" + strings.Join(all.remarks, "\n")
-	fmt.Fprint(o.Out, "\n", report)
+	fmt.Fprint(o.Out, "\n", report) //nolint:errcheck // to a terminal or a buffer
 	if err := writeJSON(filepath.Join(o.Repo, "out", "bench.json"), all.results); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // samples are measured values of one unit.
-type samples []float64
+type samples []float64 //nolint:recvcheck // add grows it, at only reads
 
 // add appends a time in milliseconds.
 func (s *samples) add(d time.Duration) { *s = append(*s, milliseconds(d)) }
