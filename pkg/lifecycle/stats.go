@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -23,28 +22,20 @@ const firstSample = 50 * time.Millisecond
 // sampleTimeout bounds the sampling of one VM: one that hangs must not starve the others.
 const sampleTimeout = 2 * time.Second
 
-// staleSample is the age at which a sample that was asked for brings on the next round:
-// whoever compares two answers a second apart, as crictl does, finds two samples.
-const staleSample = time.Second
+// roundGap is the least time between two rounds that somebody brings on. Every question
+// brings on the next round: whoever compares two answers a second apart, as crictl does,
+// finds two samples, and whoever asks without pause costs little more.
+const roundGap = 700 * time.Millisecond
 
 // sampler holds the last sample of each running container.
 type sampler struct {
 	mu   sync.RWMutex
 	m    map[string]vm.Stats
 	kick chan struct{}
-	// round is when the last round began.
-	round atomic.Int64
 }
 
 func newSampler() *sampler {
 	return &sampler{m: map[string]vm.Stats{}, kick: make(chan struct{}, 1)}
-}
-
-// asked brings on the next round if the last one is stale. Answers still come from it.
-func (p *sampler) asked(now time.Time) {
-	if now.UnixNano()-p.round.Load() > int64(staleSample) {
-		p.soon()
-	}
 }
 
 // soon asks for a round shortly; several asks become one.
@@ -83,7 +74,7 @@ func (s *Service) Stats(containerRef string) (vm.Stats, error) {
 	if err != nil {
 		return vm.Stats{}, err
 	}
-	s.sample.asked(s.now())
+	s.sample.soon()
 	s.sample.mu.RLock()
 	defer s.sample.mu.RUnlock()
 	st, ok := s.sample.m[c.ID]
@@ -95,7 +86,7 @@ func (s *Service) Stats(containerRef string) (vm.Stats, error) {
 
 // AllStats returns the last samples of all running containers, in no order.
 func (s *Service) AllStats() []vm.Stats {
-	s.sample.asked(s.now())
+	s.sample.soon()
 	s.sample.mu.RLock()
 	defer s.sample.mu.RUnlock()
 	out := make([]vm.Stats, 0, len(s.sample.m))
@@ -110,6 +101,7 @@ func (s *Service) sampleLoop(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.StatsInterval)
 	defer ticker.Stop()
 	for {
+		last := time.Now()
 		s.sampleAll(ctx)
 		select {
 		case <-ctx.Done():
@@ -119,14 +111,13 @@ func (s *Service) sampleLoop(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(firstSample):
+			case <-time.After(max(firstSample, roundGap-time.Since(last))):
 			}
 		}
 	}
 }
 
 func (s *Service) sampleAll(ctx context.Context) {
-	s.sample.round.Store(s.now().UnixNano())
 	domains := s.domainStats(ctx)
 	for _, c := range s.deps.Store.Containers.List() {
 		if c.Status.State != vm.ContainerRunning {
