@@ -100,10 +100,12 @@ func TestConnectionsDoNotHoldUpEachOther(t *testing.T) {
 	hang(t, h.agentConn)
 	hang(t, h.starts)
 	hang(t, h.buttons)
-	if err := h.Ready(t.Context()); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := h.Ready(ctx); err != nil {
 		t.Error(err)
 	}
-	if _, err := h.Domains(t.Context()); err != nil {
+	if _, err := h.Domains(ctx); err != nil {
 		t.Error(err)
 	}
 }

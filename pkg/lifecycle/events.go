@@ -69,7 +69,7 @@ func (s *Service) lookAtAll(ctx context.Context) error {
 		if c.Status.State != vm.ContainerRunning {
 			continue
 		}
-		if !active[c.SandboxID] || c.Status.Stop != nil {
+		if !active[c.SandboxID] {
 			s.work.Go(func() { s.look(ctx, c.SandboxID) })
 		}
 		delete(active, c.SandboxID)
@@ -126,9 +126,6 @@ func (s *Service) settle(ctx context.Context, sandboxID string) error {
 	}
 	if d.State.Active() {
 		s.hints.forget(sandboxID) // they were about an earlier boot
-		if c.Status.Stop != nil {
-			s.waitStop(c) // it may have ended without success while libvirt was away
-		}
 		return nil
 	}
 	return s.settleExit(ctx, c, d)

@@ -22,8 +22,9 @@ import (
 // touchAll fills the guest's memory with a file in it while its disk and its code are at
 // work, so that all that QEMU keeps beside the guest's RAM is there too.
 const touchAll = `
+for agent in $(pidof qemu-ga); do echo -1000 >/proc/$agent/oom_score_adj; done
 mkdir -p /tmp/fill && mount -t tmpfs -o size=100% none /tmp/fill
-free=$(awk '/MemAvailable/ {print int($2 / 1024) - 6}' /proc/meminfo)
+free=$(awk '/MemAvailable/ {print int($2 / 1024) - 16}' /proc/meminfo)
 dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null &
 dd if=/dev/zero bs=1M count=$free 2>/dev/null | tr '\0' 'x' >/tmp/fill/all
 find / -xdev -type f -exec md5sum {} + >/dev/null 2>&1
