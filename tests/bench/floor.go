@@ -14,6 +14,7 @@ import (
 	"strconv"
 
 	"github.com/containernetworking/cni/libcni"
+	"golang.org/x/sync/errgroup"
 	virt "libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
@@ -123,10 +124,12 @@ func (f *floor) start(ctx context.Context) (*floorPod, error) {
 	if err := f.steps.time("create paused", func() error { return p.domain.CreateWithFlags(virt.DOMAIN_START_PAUSED) }); err != nil {
 		return nil, err
 	}
-	if err := f.steps.time("place in cgroup", func() error { return p.group.place(p.name()) }); err != nil {
-		return nil, err
-	}
-	if err := f.steps.time("tap and rules", func() error { return wire(f.paths.SandboxNetNS(p.id), p.nic) }); err != nil {
+	var beside errgroup.Group
+	beside.Go(func() error { return f.steps.time("place in cgroup", func() error { return p.group.place(p.name()) }) })
+	beside.Go(func() error {
+		return f.steps.time("tap and rules", func() error { return wire(f.paths.SandboxNetNS(p.id), p.nic) })
+	})
+	if err := beside.Wait(); err != nil {
 		return nil, err
 	}
 	return p, f.steps.time("resume", p.domain.Resume)
