@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vmlet/vmlet/pkg/annotations"
 	"github.com/vmlet/vmlet/pkg/cloudinit"
@@ -175,10 +174,9 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	if disk.fresh {
 		rev.Add("root disk", func(ctx context.Context) error { return s.forgetDisk(ctx, sb.ID, disk.Disk) })
 	}
-	// What follows does not need the disk, which takes the longest.
-	var beside errgroup.Group
-	beside.Go(func() error { return s.deps.Disks.CreateRoot(ctx, disk.Disk) })
-	defer func() { _ = beside.Wait() }() //nolint:errcheck // for failures of other steps: nothing is undone while it works
+	if err := s.deps.Disks.CreateRoot(ctx, disk.Disk); err != nil {
+		return fmt.Errorf("root disk: %w", err)
+	}
 	files, err := cloudinit.Build(seedOf(sb, ask))
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
@@ -200,9 +198,6 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	rev.Add("domain definition", func(ctx context.Context) error { return s.deps.Hypervisor.Undefine(ctx, sb.ID) })
 	if err := s.deps.Hypervisor.Define(ctx, s.machineOf(sb, c, disk.Disk, sz, ask)); err != nil {
 		return fmt.Errorf("define the domain: %w", err)
-	}
-	if err := beside.Wait(); err != nil {
-		return fmt.Errorf("root disk: %w", err)
 	}
 	if _, err := s.updateContainer(c.ID, "container created", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
 		return st.To(vm.ContainerCreated)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -89,12 +88,11 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	if err := s.ensureStarted(ctx, sb.ID); err != nil {
 		return fmt.Errorf("start the domain: %w", err)
 	}
-	// Both wait for the kernel more than they work, and neither needs the other.
-	var beside errgroup.Group
-	beside.Go(func() error { return s.placeQEMU(ctx, sb) })
-	beside.Go(func() error { return s.wireNetwork(ctx, sb) })
-	if err := beside.Wait(); err != nil {
+	if err := s.placeQEMU(ctx, sb); err != nil {
 		return err
+	}
+	if err := s.deps.Network.Wire(ctx, *sb.Status.Network); err != nil {
+		return fmt.Errorf("wire the network: %w", err)
 	}
 	if err := s.deps.Hypervisor.Resume(ctx, sb.ID); err != nil {
 		return fmt.Errorf("let the guest run: %w", err)
@@ -134,13 +132,6 @@ func (s *Service) placeQEMU(ctx context.Context, sb vm.Sandbox) error {
 	}
 	if err := s.deps.Cgroups.Place(ctx, sb.ID, sb.Spec.CgroupParent, pid); err != nil {
 		return fmt.Errorf("place QEMU in the pod's cgroup: %w", err)
-	}
-	return nil
-}
-
-func (s *Service) wireNetwork(ctx context.Context, sb vm.Sandbox) error {
-	if err := s.deps.Network.Wire(ctx, *sb.Status.Network); err != nil {
-		return fmt.Errorf("wire the network: %w", err)
 	}
 	return nil
 }
