@@ -53,7 +53,7 @@ func TestSuccessStaysSuccess(t *testing.T) {
 	}
 }
 
-// leaky is an error that errgrpc would send to the client in full, as a detail.
+// leaky is an error that containerd's errgrpc would send to the client in full, as a detail.
 type leaky struct{ *wrapperspb.StringValue }
 
 func (leaky) Error() string             { return "login failed" }
