@@ -127,10 +127,10 @@ func TestOutOfMemory(t *testing.T) {
 		t.Fatalf("QEMU is in %s, not below %s", qemuCgroup(t, pod, "memory"), parent)
 	}
 	// Below what QEMU has by now, and with nothing to reclaim: the next page is one too many.
-	limit("memory", "memory.limit_in_bytes", strconv.Itoa(usage(t, parent)+8<<20))
+	limit("memory", "memory.limit_in_bytes", strconv.Itoa(usage(t, parent)+4<<20))
 	go func() {
 		// The guest touches memory it had not before.
-		_, _ = node.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: pod.ContainerID, Timeout: 60, //nolint:errcheck // it dies with the guest
+		_, _ = node.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: pod.ContainerID, Timeout: 110, //nolint:errcheck // it dies with the guest
 			Cmd: []string{"sh", "-c", "mkdir -p /m && mount -t tmpfs -o size=90% none /m && dd if=/dev/zero of=/m/fill bs=1M count=100"}})
 	}()
 	st := pod.WaitExited()
