@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vmlet/vmlet/pkg/paths"
@@ -27,21 +28,21 @@ func lists(records int) func(*testing.T, int) outcome {
 			must(t, os.Remove(stored.DB()))
 		})
 		out := outcome{results: []Result{
-			listOf(t, node, fmt.Sprintf("list_sandboxes_%d", records), "ListPodSandbox", n, func() (int, error) {
-				r, err := node.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{})
+			listOf(t, node, fmt.Sprintf("list_sandboxes_%d", records), "ListPodSandbox", n, func(how grpc.CallOption) (int, error) {
+				r, err := node.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{}, how)
 				return len(r.GetItems()) - records, err
 			}),
-			listOf(t, node, fmt.Sprintf("list_containers_%d", records), "ListContainers", n, func() (int, error) {
-				r, err := node.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{})
+			listOf(t, node, fmt.Sprintf("list_containers_%d", records), "ListContainers", n, func(how grpc.CallOption) (int, error) {
+				r, err := node.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{}, how)
 				return len(r.GetContainers()) - records, err
 			}),
 		}}
 		if records == 1000 {
 			next := 0
-			out.results = append(out.results, listOf(t, node, "sandbox_status_1000", "PodSandboxStatus", n, func() (int, error) {
+			out.results = append(out.results, listOf(t, node, "sandbox_status_1000", "PodSandboxStatus", n, func(how grpc.CallOption) (int, error) {
 				id := ids[next%len(ids)]
 				next += 7 // not one after the other as they lie in memory
-				r, err := node.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+				r, err := node.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id}, how)
 				if r.GetStatus().GetId() != id {
 					return 1, err
 				}
@@ -54,9 +55,10 @@ func lists(records int) func(*testing.T, int) outcome {
 
 // listOf takes the time of a call n times, in turns with Version, the least there is to ask.
 // ask returns 0 if the answer was whole.
-func listOf(t *testing.T, node *harness.Node, name, method string, n int, ask func() (int, error)) Result {
+func listOf(t *testing.T, node *harness.Node, name, method string, n int, ask func(grpc.CallOption) (int, error)) Result {
 	t.Helper()
 	var took, floor samples
+	codec := newTimedCodec()
 	calls, handled := readTotals(t, libvirtCalls, "operation"), readTotals(t, rpcs, "method")
 	for range n {
 		begin := time.Now()
@@ -64,7 +66,7 @@ func listOf(t *testing.T, node *harness.Node, name, method string, n int, ask fu
 		floor.add(time.Since(begin))
 		must(t, err)
 		begin = time.Now()
-		off, err := ask()
+		off, err := ask(grpc.ForceCodecV2(codec))
 		took.add(time.Since(begin))
 		must(t, err)
 		if off != 0 {
@@ -74,6 +76,7 @@ func listOf(t *testing.T, node *harness.Node, name, method string, n int, ask fu
 	r := newResult(name, unitMS, took, floor)
 	handler := since(handled, readTotals(t, rpcs, "method"))["runtime.v1.RuntimeService/"+method]
 	toLibvirt := all(since(calls, readTotals(t, libvirtCalls, "operation")))
-	r.note = fmt.Sprintf("handler %s ms, %.0f libvirt calls", figure(milliseconds(handler.mean())), toLibvirt.count)
+	r.note = fmt.Sprintf("handler %s ms, decoding by the client %s ms, %.0f libvirt calls",
+		figure(milliseconds(handler.mean())), figure(codec.decoding.at(0.5)), toLibvirt.count)
 	return r
 }
