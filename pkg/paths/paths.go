@@ -47,6 +47,26 @@ func (n Node) ConsoleCheckpoint(id, containerID string) string {
 	return filepath.Join(n.Sandbox(id), "console-"+containerID+".checkpoint")
 }
 
+// OutputSpool is the file that QEMU appends the output of one container's command to.
+func (n Node) OutputSpool(id, containerID string) string {
+	return filepath.Join(n.Sandbox(id), "output-"+containerID+".spool")
+}
+
+// OutputCheckpoint remembers how much of the output is in the container's log.
+func (n Node) OutputCheckpoint(id, containerID string) string {
+	return filepath.Join(n.Sandbox(id), "output-"+containerID+".checkpoint")
+}
+
+// AgentSocket is where QEMU listens for whoever speaks to the guest's vmlet-agent: short,
+// since a unix socket's path has at most 107 bytes.
+func (n Node) AgentSocket(id string) string { return filepath.Join(n.State, "agent", id+".sock") }
+
+// Shares holds the tree of bind mounts of each sandbox that has some.
+func (n Node) Shares() string { return filepath.Join(n.State, "shares") }
+
+// Share is the tree of one sandbox, which its guest sees by virtiofs.
+func (n Node) Share(id string) string { return filepath.Join(n.Shares(), id) }
+
 // NetNS holds a bind mount per sandbox's network namespace. Being in this folder is
 // what marks a namespace as ours.
 func (n Node) NetNS() string { return filepath.Join(n.State, "netns") }

@@ -36,6 +36,13 @@ type Machine struct {
 	ConsoleSpool string
 	// AgentChannel adds the port that qemu-guest-agent listens on.
 	AgentChannel bool
+	// AgentSocket is the unix socket that QEMU makes for vmlet-agent's port, "" for none.
+	AgentSocket string
+	// OutputSpool is the file that the output of the container's command is appended to,
+	// "" for none.
+	OutputSpool string
+	// Share is the host folder that the guest sees by virtiofs, "" for none.
+	Share string
 	RNG          bool
 	Watchdog     Watchdog
 	// Cputune is set where libvirt's own cgroups are in use; nil where a pod's cgroup is.
