@@ -12,7 +12,7 @@ type rule struct {
 
 // leaves know nothing but the standard library and, some of them, each other: everybody may import them.
 var leaves = []string{
-	"pkg/config", "pkg/crilog", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
+	"pkg/agentlink/record", "pkg/config", "pkg/crilog", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
 	"pkg/version",
 }
 
@@ -43,6 +43,11 @@ var rules = append([]rule{
 	{"pkg/revert", []string{"pkg/failpoint"}, leafReason},
 	{"pkg/version", nil, leafReason},
 
+	{"pkg/agentlink/cobs", nil, pureReason},
+	{"pkg/agentlink/record", []string{"pkg/agentlink/cobs"}, pureReason},
+	{"pkg/agentlink/...", []string{"pkg/agentlink/...", "proto/agent/v1"},
+		"what vmlet and the agent in the guest both speak: it is linked into the agent, which has little room"},
+
 	{"pkg/annotations", []string{"pkg/vm", "pkg/nearest"}, pureReason},
 	{"pkg/cloudinit", []string{"pkg/vm"}, pureReason},
 	{"pkg/libvirt/domainxml", []string{"pkg/vm"}, pureReason},
@@ -64,6 +69,8 @@ var rules = append([]rule{
 
 	{"cmd/vmletctl/...", []string{"pkg/crilog", "pkg/version", "pkg/paths", "proto/...", "cmd/vmletctl/..."},
 		"the CLI speaks gRPC only, so that it shows what every other client sees"},
+	{"cmd/vmlet-agent/...", []string{"pkg/agentlink/...", "pkg/version", "proto/agent/v1", "cmd/vmlet-agent/..."},
+		"the agent runs in guests: it is small, and knows nothing of the host"},
 	{"cmd/vmlet/...", []string{"pkg/...", "proto/..."}, "the daemon's main builds the graph: it alone sees everything"},
 	{"images/...", nil, "recipes of guests: what tests them needs nothing of vmlet"},
 	{"build/...", nil, "programs that build and check vmlet work without it"},
