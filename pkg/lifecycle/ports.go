@@ -40,6 +40,9 @@ type Hypervisor interface {
 	// Destroy ends QEMU at once and returns when it is gone. Idempotent, also for an
 	// absent domain.
 	Destroy(ctx context.Context, id string) error
+	// ConsoleTTY is the host's device of the serial console, such as /dev/pts/3.
+	// FailedPrecondition if the domain is not active.
+	ConsoleTTY(ctx context.Context, id string) (string, error)
 	// AwaitExit returns when the domain's QEMU has ended, for whatever reason, or with
 	// ctx's error. Waiting makes EventStopped come sooner: libvirt looks for the end of a
 	// process every 200 ms, the adapter hears of it at once. nil for a domain that is
@@ -54,6 +57,9 @@ type Hypervisor interface {
 	Domains(ctx context.Context) ([]vm.Domain, error)
 	// Stats samples all active domains of ours in one bulk call.
 	Stats(ctx context.Context) ([]vm.DomainStats, error)
+	// ConsoleDevice is the path of the terminal that the guest's serial console reads from.
+	// FailedPrecondition if the domain is not active.
+	ConsoleDevice(ctx context.Context, id string) (string, error)
 	// LastShutdown reads from QEMU's log how and when the domain last ended; NotFound
 	// if the log says nothing.
 	LastShutdown(ctx context.Context, id string) (vm.LastShutdown, error)
@@ -156,20 +162,34 @@ type Cgroups interface {
 	Remove(ctx context.Context, id, parent string) error
 }
 
-// Consoles copies serial consoles from their spools into CRI log files: no line lost,
-// none doubled, also over a crash of this process.
+// Consoles copies what containers print (the output of their commands, or serial consoles)
+// from spools into CRI log files: no line lost, none doubled, also over a crash of this
+// process.
 type Consoles interface {
 	// Follow begins or, after a restart, goes on copying. Idempotent.
 	Follow(ctx context.Context, c Console) error
 	// Reopen opens the log file anew by its path, for log rotation. NotFound if the
 	// container is not followed.
 	Reopen(ctx context.Context, containerID string) error
-	// Finish copies what is left in the spool, ends the last line, closes the log and
-	// removes spool and checkpoint. Idempotent.
+	// Finish copies what is left in the spools, ends the last line, closes the log and
+	// removes spools and checkpoints; whoever is attached has had all of it. Idempotent.
 	Finish(ctx context.Context, c Console) error
 }
 
-// Console is one container's serial console.
+// Attachments are clients at the consoles that are followed: Consoles' adapter has them.
+type Attachments interface {
+	// Attach copies what the container prints from now on to the writers, of which any may
+	// be nil, until ctx ends (its error), the writers fail (theirs) or the console is finished
+	// (nil). A serial console has no stderr. A writer that is slow holds up nobody else: one
+	// that falls too far behind is given up with ResourceExhausted. NotFound if the container
+	// is not followed.
+	Attach(ctx context.Context, containerID string, stdout, stderr io.Writer) error
+	// Input writes what is read to a serial console's terminal on the host, until it ends
+	// or ctx does. tty is what Hypervisor.ConsoleTTY said.
+	Input(ctx context.Context, tty string, stdin io.Reader) error
+}
+
+// Console is where one container's output comes from and goes.
 type Console = vm.Console
 
 // Records is a durable collection with a copy in memory. Reads never touch the disk

@@ -117,6 +117,18 @@ func (h *Hypervisor) Resume(ctx context.Context, id string) error {
 	})
 }
 
+// ConsoleTTY implements lifecycle.Hypervisor.
+func (h *Hypervisor) ConsoleTTY(ctx context.Context, id string) (tty string, err error) {
+	err = h.callDomain(ctx, "ConsoleTTY", id, func(d *fakeDomain) error {
+		if !d.state.Active() {
+			return refused(id, "it is not active")
+		}
+		tty = fmt.Sprintf("/dev/pts/%d", d.pid)
+		return nil
+	})
+	return tty, err
+}
+
 // PID implements lifecycle.Hypervisor.
 func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
 	var pid int
@@ -128,6 +140,19 @@ func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
 		return nil
 	})
 	return pid, err
+}
+
+// ConsoleDevice implements lifecycle.Hypervisor: with a path that nothing is at.
+func (h *Hypervisor) ConsoleDevice(ctx context.Context, id string) (string, error) {
+	device := ""
+	err := h.callDomain(ctx, "ConsoleDevice", id, func(d *fakeDomain) error {
+		if !d.state.Active() {
+			return refused(id, "it is not active")
+		}
+		device = "/nowhere/pts/" + id
+		return nil
+	})
+	return device, err
 }
 
 // PowerButton implements lifecycle.Hypervisor. A running guest obeys at once unless

@@ -185,6 +185,8 @@ func anAbsentDomain(t *hypervisorTrial) {
 	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrNotFound)
 	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrNotFound)
+	_, err = t.h.ConsoleDevice(t.Context(), t.id)
+	t.refused("ConsoleDevice", err, errdefs.ErrNotFound)
 	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown", err, errdefs.ErrNotFound)
 }
@@ -195,6 +197,8 @@ func anInactiveDomain(t *hypervisorTrial) {
 	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrFailedPrecondition)
+	_, err = t.h.ConsoleDevice(t.Context(), t.id)
+	t.refused("ConsoleDevice", err, errdefs.ErrFailedPrecondition)
 	_, err = t.h.LastShutdown(t.Context(), t.id)
 	t.refused("LastShutdown of a domain that never ran", err, errdefs.ErrNotFound)
 	stats, err := t.h.Stats(t.Context())
@@ -213,6 +217,10 @@ func anActiveDomain(t *hypervisorTrial) {
 	pid, err := t.h.PID(t.Context(), t.id)
 	if err != nil || pid <= 1 {
 		t.Errorf("PID: %d, %v", pid, err)
+	}
+	console, err := t.h.ConsoleDevice(t.Context(), t.id)
+	if err != nil || !filepath.IsAbs(console) {
+		t.Errorf("ConsoleDevice: %q, %v", console, err)
 	}
 	stats, err := t.h.Stats(t.Context())
 	t.must(err)
