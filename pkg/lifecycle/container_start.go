@@ -88,11 +88,8 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	if err := s.ensureStarted(ctx, sb.ID); err != nil {
 		return fmt.Errorf("start the domain: %w", err)
 	}
-	if err := s.placeQEMU(ctx, sb); err != nil {
+	if err := s.joinPod(ctx, sb); err != nil {
 		return err
-	}
-	if err := s.deps.Network.Wire(ctx, *sb.Status.Network); err != nil {
-		return fmt.Errorf("wire the network: %w", err)
 	}
 	if err := s.deps.Hypervisor.Resume(ctx, sb.ID); err != nil {
 		return fmt.Errorf("let the guest run: %w", err)
@@ -119,6 +116,18 @@ func (s *Service) ensureStarted(ctx context.Context, id string) error {
 		return nil
 	}
 	return errors.Join(err, stateErr)
+}
+
+// joinPod makes QEMU a part of the pod before the guest runs: of its cgroup and of its
+// network. Both wait for the kernel (its RCU grace periods) more than they work, so they
+// wait together.
+func (s *Service) joinPod(ctx context.Context, sb vm.Sandbox) error {
+	placed := beside(ctx, "place QEMU", func(ctx context.Context) error { return s.placeQEMU(ctx, sb) })
+	defer func() { _ = placed() }() //nolint:errcheck // where the wiring failed: that is the error to tell
+	if err := s.deps.Network.Wire(ctx, *sb.Status.Network); err != nil {
+		return fmt.Errorf("wire the network: %w", err)
+	}
+	return placed()
 }
 
 // placeQEMU charges QEMU to the pod before the guest touches its memory.
