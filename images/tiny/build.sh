@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds the tiny guest image from Debian packages. No root, no mounts, no loop devices; the same packages and the same
-# files here give the same bytes.
+# Builds the tiny guest image from Debian packages and the agent's source. No root, no mounts, no loop devices; the same
+# packages and the same files here give the same bytes.
 #
-# usage: images/tiny/build.sh OUT.qcow2
+# usage: images/tiny/build.sh [--without-agent] OUT.qcow2
 #
+# --without-agent leaves vmlet-agent out: a guest as distributions have it, with qemu-guest-agent alone.
 # Downloads are kept in ${XDG_CACHE_HOME:-~/.cache}/vmlet/debs.
 set -euo pipefail
 export LC_ALL=C TZ=UTC PATH=$PATH:/usr/sbin:/sbin
@@ -14,6 +15,11 @@ umask 022
 readonly disk_mib=256 boot_mib=24
 readonly boot_id=54494e59 root_uuid=74696e79-0000-4000-8000-000000000001 hash_seed=74696e79-0000-4000-8000-000000000002
 
+with_agent=yes
+if [ "${1:-}" = --without-agent ]; then
+  with_agent=
+  shift
+fi
 [ $# -eq 1 ] || { sed -n '/^# usage/s/^# //p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(realpath -m "$1")
@@ -97,6 +103,12 @@ copy_program() {
     done
 }
 
+# copy_agent builds vmlet-agent into the image, without anything of the time, the place or the commit of this build.
+copy_agent() {
+  (cd "$here/../.." &&
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$root/usr/bin/vmlet-agent" ./cmd/vmlet-agent)
+}
+
 make_root() {
   local applet file mode
   mkdir -p "$root"/{dev,etc,mnt,proc,root,run,sys,tmp,usr/bin,usr/lib,var/lib,var/log}
@@ -113,6 +125,7 @@ make_root() {
   done
   copy_program /usr/sbin/qemu-ga
   copy_program /usr/bin/ipcs
+  [ -z "$with_agent" ] || [ ! -d "$here/../../cmd/vmlet-agent" ] || copy_agent
   install -m 0755 "$debs/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/x86_64-linux-gnu/"
   # install, unlike cp, replaces the symbolic link of an applet instead of writing through it.
   (cd "$here/rootfs" && find . -type f) | while read -r file; do

@@ -206,10 +206,20 @@ runcmd:
   if true; then
     echo three
   fi
-`), "runcmd")
+`), "commands runcmd")
 	want := "one  2 a\\b\nit's\na \"b\"\nc\\d\n$HOME; rm\nthree\n"
 	if got := busybox(t, "", "sh", "-c", script); got != want {
 		t.Errorf("got %q, want %q, from\n%s", got, want, script)
+	}
+}
+
+func TestBootcmdAndRuncmdAreToldApart(t *testing.T) {
+	config := flat(t, "runcmd:\n- echo once\nbootcmd:\n- echo always\n- [echo, 'a  b']\n")
+	for key, want := range map[string]string{"runcmd": "once\n", "bootcmd": "always\na  b\n"} {
+		script := shell(t, config, "commands "+key)
+		if got := busybox(t, "", "sh", "-c", script); got != want {
+			t.Errorf("%s printed %q, want %q, from\n%s", key, got, want, script)
+		}
 	}
 }
 

@@ -1,15 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs the guest agent if the VM has its port. There is no udev to name the ports in /dev/virtio-ports.
+# agent.sh PORT PROGRAM [ARG...] runs an agent if the VM has its port.
 
-mkdir -p /dev/virtio-ports
-for name in /sys/class/virtio-ports/*/name; do
-	[ -e "$name" ] || continue
-	read -r port <"$name"
-	device=${name%/name}
-	[ -n "$port" ] && ln -sf "../${device##*/}" "/dev/virtio-ports/$port"
-done
-port=/dev/virtio-ports/org.qemu.guest_agent.0
-[ -c "$port" ] || exit 0
-exec qemu-ga --method=virtio-serial --path="$port" --statedir=/run
+port=/dev/virtio-ports/$1
+shift
+[ -c "$port" ] || /usr/lib/tiny/ports.sh
+[ -c "$port" ] && exec "$@"

@@ -11,6 +11,7 @@ mkdir -p /dev/pts /dev/shm /dev/mqueue /run/www
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
 # shellcheck disable=SC2046  # a list
 modprobe -a $(cat /etc/modules.boot)
@@ -28,3 +29,5 @@ hostname -F /etc/hostname
 	echo "<html><body><h1>$(hostname)</h1><p>boot id: $boot_id</p></body></html>" >/run/www/index.html
 }
 httpd -h /run/www
+/usr/lib/tiny/ports.sh
+run_boot_scripts

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=dash
 #
-# What is understood of #cloud-config: hostname, ssh_authorized_keys, write_files, resolv_conf and runcmd. All functions
-# work on flat files: lines of a path, a tab and a value that is escaped for printf '%b'.
+# What is understood of #cloud-config: hostname, ssh_authorized_keys, write_files, resolv_conf, bootcmd and runcmd. All
+# functions work on flat files: lines of a path, a tab and a value that is escaped for printf '%b'.
 
 tab=$(printf '\t')
 
@@ -99,20 +99,20 @@ resolv_conf() {
 	} >/etc/resolv.conf
 }
 
-# runcmd prints the commands as a script, one line each; a list is a command and its arguments.
-runcmd() {
+# commands KEY prints the commands of runcmd or bootcmd as a script, one line each; a list is a command and its arguments.
+commands() {
 	command=
 	while IFS=$tab read -r path value; do
 		case $path in
-			runcmd/*/*)
-				number=${path#runcmd/}
+			"$1"/*/*)
+				number=${path#"$1"/}
 				number=${number%%/*}
 				[ "$number" = "$command" ] || printf '\n'
 				command=$number
 				# The value's own quotes: ' becomes '\''. (The backslash is doubled for %b.)
 				printf "'%b' " "$(printf %s "$value" | sed "s/'/'\\\\\\\\''/g")"
 				;;
-			runcmd/*) printf '\n%b' "$value" ;;
+			"$1"/*) printf '\n%b' "$value" ;;
 		esac
 	done
 	printf '\n'
@@ -124,8 +124,8 @@ apply_cloud_config() {
 	[ -f "$1" ] && read -r kind <"$1"
 	case $kind in
 		'#cloud-config'*) ;;
-		'#!'* | '') return ;;
-		*) echo "seed: ${1##*/} is neither a script nor #cloud-config, ignored"; return ;;
+		'#!'* | '#cloud-boothook'* | '') return ;;
+		*) echo "seed: ${1##*/} is neither a script nor #cloud-config nor #cloud-boothook, ignored"; return ;;
 	esac
 	flatten "$1" >"$1.flat"
 	name=$(flat_value hostname <"$1.flat")
@@ -136,24 +136,48 @@ apply_cloud_config() {
 	write_files <"$1.flat"
 }
 
+# run_script DATA FILE runs what a file of the seed asks to run.
+run_script() {
+	chmod 700 "$2"
+	case $2 in
+		*.script) sh "$2" ;;
+		*) "$2" ;;
+	esac
+	echo "seed: ${1##*/} ended with status $?"
+}
+
+# run_commands DATA KEY runs the commands of a #cloud-config.
+run_commands() {
+	commands "$2" <"$1.flat" >"$1.script"
+	[ "$(wc -c <"$1.script")" -le 1 ] || run_script "$1" "$1.script"
+}
+
+# run_boot_scripts runs what is to run at every boot.
+run_boot_scripts() {
+	for data in /run/seed/vendor-data /run/seed/user-data; do
+		if [ -f "$data.flat" ]; then
+			run_commands "$data" bootcmd
+		elif [ -f "$data" ]; then
+			read -r kind <"$data"
+			case $kind in
+				'#cloud-boothook'*)
+					sed 1d "$data" >"$data.hook"
+					run_script "$data" "$data.hook"
+					;;
+			esac
+		fi
+	done
+}
+
 # run_scripts runs the scripts of the seed, once for an instance.
 run_scripts() {
 	first_boot || return 0
 	for data in /run/seed/vendor-data /run/seed/user-data; do
-		script=
 		if [ -f "$data.flat" ]; then
-			runcmd <"$data.flat" >"$data.script"
-			[ "$(wc -c <"$data.script")" -gt 1 ] && script=$data.script
+			run_commands "$data" runcmd
 		elif [ -f "$data" ]; then
 			read -r kind <"$data"
-			case $kind in '#!'*) script=$data ;; esac
+			case $kind in '#!'*) run_script "$data" "$data" ;; esac
 		fi
-		[ -n "$script" ] || continue
-		chmod 700 "$script"
-		case $script in
-			*.script) sh "$script" ;;
-			*) "$script" ;;
-		esac
-		echo "seed: ${data##*/} ended with status $?"
 	done
 }

@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Says READY when the agent listens too (network and HTTP do already), then does what has no hurry.
+# Says READY when the agents listen too (network and HTTP do already), then does what has no hurry.
 
-# agent_listens succeeds once qemu-ga holds its port open.
-agent_listens() {
-	port=/dev/virtio-ports/org.qemu.guest_agent.0
-	for pid in $(pidof qemu-ga); do
+# listens PORT PROGRAM succeeds once the program holds that port open, or where there is no such port or program.
+listens() {
+	port=/dev/virtio-ports/$1
+	[ -c "$port" ] && [ -x "/usr/bin/$2" ] || return 0
+	for pid in $(pidof "$2"); do
 		for fd in "/proc/$pid/fd/"*; do
 			# shellcheck disable=SC3013  # busybox has -ef
 			[ "$fd" -ef "$port" ] && return 0
@@ -16,7 +17,7 @@ agent_listens() {
 }
 
 tries=0
-while [ -e /sys/class/virtio-ports ] && [ "$tries" -lt 100 ] && ! agent_listens; do
+until listens org.vmlet.agent.0 vmlet-agent && listens org.qemu.guest_agent.0 qemu-ga || [ "$tries" = 100 ]; do
 	sleep 0.03
 	tries=$((tries + 1))
 done
