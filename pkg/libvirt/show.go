@@ -108,6 +108,6 @@ func agentConnected(dom *virt.Domain) (bool, error) {
 	}
 	return slices.ContainsFunc(def.Devices.Channels, func(c libvirtxml.DomainChannel) bool {
 		return c.Target != nil && c.Target.VirtIO != nil &&
-			c.Target.VirtIO.Name == domainxml.AgentPort && c.Target.VirtIO.State == "connected"
+			c.Target.VirtIO.Name == domainxml.QGAPort && c.Target.VirtIO.State == "connected"
 	}), nil
 }

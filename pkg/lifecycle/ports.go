@@ -40,9 +40,6 @@ type Hypervisor interface {
 	// Destroy ends QEMU at once and returns when it is gone. Idempotent, also for an
 	// absent domain.
 	Destroy(ctx context.Context, id string) error
-	// ConsoleTTY is the host's device of the serial console, such as /dev/pts/3.
-	// FailedPrecondition if the domain is not active.
-	ConsoleTTY(ctx context.Context, id string) (string, error)
 	// AwaitExit returns when the domain's QEMU has ended, for whatever reason, or with
 	// ctx's error. Waiting makes EventStopped come sooner: libvirt looks for the end of a
 	// process every 200 ms, the adapter hears of it at once. nil for a domain that is
@@ -174,19 +171,6 @@ type Consoles interface {
 	// Finish copies what is left in the spools, ends the last line, closes the log and
 	// removes spools and checkpoints; whoever is attached has had all of it. Idempotent.
 	Finish(ctx context.Context, c Console) error
-}
-
-// Attachments are clients at the consoles that are followed: Consoles' adapter has them.
-type Attachments interface {
-	// Attach copies what the container prints from now on to the writers, of which any may
-	// be nil, until ctx ends (its error), the writers fail (theirs) or the console is finished
-	// (nil). A serial console has no stderr. A writer that is slow holds up nobody else: one
-	// that falls too far behind is given up with ResourceExhausted. NotFound if the container
-	// is not followed.
-	Attach(ctx context.Context, containerID string, stdout, stderr io.Writer) error
-	// Input writes what is read to a serial console's terminal on the host, until it ends
-	// or ctx does. tty is what Hypervisor.ConsoleTTY said.
-	Input(ctx context.Context, tty string, stdin io.Reader) error
 }
 
 // Console is where one container's output comes from and goes.

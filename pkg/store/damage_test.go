@@ -95,12 +95,12 @@ func TestAnOverwrittenPageIsDataLossOrHarmless(t *testing.T) {
 
 func TestAnUnreadableRecordIsDataLossAndNamed(t *testing.T) {
 	for name, stored := range map[string]string{
-		"no JSON":               `{"v":1,"record":{`,
-		"another type":          `{"v":1,"record":[]}`,
-		"text behind it":        `{"v":1,"record":{}}{}`,
-		"no record":             `{"v":1}`,
+		"no JSON":               `{"v":2,"record":{`,
+		"another type":          `{"v":2,"record":[]}`,
+		"text behind it":        `{"v":2,"record":{}}{}`,
+		"no record":             `{"v":2}`,
 		"an older version":      `{"v":0,"record":{}}`,
-		"a field we don't know": `{"v":1,"record":{"id":"a","invented":1}}`,
+		"a field we don't know": `{"v":2,"record":{"id":"a","invented":1}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := node(t)

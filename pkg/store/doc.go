@@ -5,12 +5,12 @@
 //
 //	vmlet.db
 //	├── meta
-//	│   ├── schema        version of everything below, decimal: "1"
+//	│   ├── schema        version of everything below, decimal: "2"
 //	│   └── owner         32 hex digits, made when the file was
 //	├── sandboxes
-//	│   └── <sandbox ID>    {"v":1,"record":{...}}    vm.Sandbox as JSON
+//	│   └── <sandbox ID>    {"v":2,"record":{...}}    vm.Sandbox as JSON
 //	└── containers
-//	    └── <container ID>  {"v":1,"record":{...}}    vm.Container as JSON
+//	    └── <container ID>  {"v":2,"record":{...}}    vm.Container as JSON
 //
 // Beside it lies vmlet.lock, held by flock(2) while the store is open, with the
 // holder's process ID in it.

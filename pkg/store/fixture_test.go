@@ -70,7 +70,17 @@ var fixtures = map[int]struct {
 	sandbox   func() vm.Sandbox
 	container func() vm.Container
 }{
-	1: {fullSandbox, fullContainer},
+	1: {fullSandbox, containerOfVersion1},
+	2: {fullSandbox, fullContainer},
+}
+
+// containerOfVersion1: commands were kept without effect, mounts were not looked at.
+func containerOfVersion1() vm.Container {
+	c := fullContainer()
+	c.Spec.Security, c.Spec.StopSignal = nil, ""
+	c.Spec.Mounts[0].RecursiveReadOnly = false
+	c.Status.MainExit, c.Status.Files, c.Status.Shares = nil, nil, nil
+	return c
 }
 
 func addresses() []cmp.Option {

@@ -12,8 +12,13 @@ import (
 )
 
 // fullSandbox and fullContainer have a value in every field there is.
-func fullSandbox() vm.Sandbox     { return full[vm.Sandbox]() }
-func fullContainer() vm.Container { return full[vm.Container]() }
+func fullSandbox() vm.Sandbox { return full[vm.Sandbox]() }
+
+func fullContainer() vm.Container {
+	c := full[vm.Container]()
+	c.Status.MainExit.TerminationLog = nil // it goes to a file, never into a record
+	return c
+}
 
 func full[T any]() (v T) {
 	fill(reflect.ValueOf(&v).Elem(), "")
@@ -46,6 +51,10 @@ func fill(v reflect.Value, name string) {
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem(), name)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			v.SetBytes([]byte(name))
+			return
+		}
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(v.Index(0), name)
 	case reflect.Map:

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -128,8 +129,8 @@ func TestANewerFileIsRefused(t *testing.T) {
 
 func TestANewerRecordIsRefused(t *testing.T) {
 	n := node(t)
-	plant(t, n, `{"v":2,"record":{}}`)
-	_, err := openMigrated(t, n)
+	plant(t, n, fmt.Sprintf(`{"v":%d,"record":{}}`, len(migrations)+2))
+	_, err := Open(t.Context(), n, Options{NoSync: true})
 	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), `sandboxes "planted"`) {
 		t.Errorf("error = %v, want FailedPrecondition that names the record", err)
 	}

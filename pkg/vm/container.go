@@ -76,6 +76,7 @@ type ContainerSpec struct {
 	UserSpecifiedImage string `json:"userSpecifiedImage,omitempty"`
 	ImageID            string `json:"imageID"`
 
+	// Command and Args together are the guest's main process. Without both the VM just boots.
 	Command    []string `json:"command,omitempty"`
 	Args       []string `json:"args,omitempty"`
 	WorkingDir string   `json:"workingDir,omitempty"`
@@ -89,7 +90,21 @@ type ContainerSpec struct {
 	TTY         bool              `json:"tty,omitempty"`
 	Stdin       bool              `json:"stdin,omitempty"`
 	StdinOnce   bool              `json:"stdinOnce,omitempty"`
+	// Security is what the command may do; nil is root with everything. Where there is no
+	// command, only users and groups that it names count, for exec.
+	Security *Security `json:"security,omitempty"`
+	// StopSignal is what a stop sends the command, "" for SIGTERM.
+	StopSignal string `json:"stopSignal,omitempty"`
 }
+
+// Main is the container's command with its arguments, nil for a VM that just boots. An
+// image of a VM has no entry point that arguments alone could be for: they are the command.
+func (s ContainerSpec) Main() []string {
+	return append(s.Command[:len(s.Command):len(s.Command)], s.Args...)
+}
+
+// HasMain reports whether the guest has a main process, whose end is the container's.
+func (s ContainerSpec) HasMain() bool { return len(s.Command)+len(s.Args) > 0 }
 
 // Key names the attempt within its sandbox; a retried CreateContainer has the same.
 func (s ContainerSpec) Key(sandboxID string) string {
@@ -107,6 +122,8 @@ type Mount struct {
 	ContainerPath string `json:"containerPath"`
 	HostPath      string `json:"hostPath"`
 	ReadOnly      bool   `json:"readOnly,omitempty"`
+	// RecursiveReadOnly: what is mounted below HostPath is read-only as well.
+	RecursiveReadOnly bool `json:"recursiveReadOnly,omitempty"`
 	// HostToGuest asks that what is mounted below HostPath later shows in the guest too
 	// (CRI's PROPAGATION_HOST_TO_CONTAINER).
 	HostToGuest bool `json:"hostToGuest,omitempty"`
@@ -120,8 +137,15 @@ type ContainerStatus struct {
 	StartedAt time.Time      `json:"startedAt,omitzero"`
 	// Stop is set from the moment somebody asked the guest to stop.
 	Stop *StopIntent `json:"stop,omitempty"`
+	// MainExit is how the container's command ended. The guest still runs then: the VM is
+	// ended next, and Exit is made of it.
+	MainExit *MainExit `json:"mainExit,omitempty"`
 	// Exit is set once the container is Exited.
 	Exit *Exit `json:"exit,omitempty"`
+	// Files and Shares are the spec's mounts, judged on the host when the container was
+	// created: small files are copied into the guest, the rest is shared with it.
+	Files  []FileTree   `json:"files,omitempty"`
+	Shares []ShareMount `json:"shares,omitempty"`
 }
 
 // StopIntent records that the guest was asked to stop, so that a restarted daemon

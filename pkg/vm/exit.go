@@ -6,7 +6,7 @@ import "time"
 
 // Exit says how a container ended.
 type Exit struct {
-	// Code is 0 for an orderly end, 1 for a panic of the guest's kernel, 137 (128+SIGKILL)
+	// Code is that of the container's command, if it has one. Else it is 0 for an orderly end, 1 for a panic of the guest's kernel, 137 (128+SIGKILL)
 	// for a VM that was killed, 143 (128+SIGTERM) for one that was terminated, 128 for one
 	// that never started, 255 where nothing tells.
 	Code int32 `json:"code"`
@@ -22,7 +22,10 @@ type Exit struct {
 const (
 	// ReasonCompleted: the guest powered itself off, or a stop was obeyed.
 	ReasonCompleted = "Completed"
-	// ReasonStartError: the VM could not be started.
+	// ReasonError: the container's command ended with another code than 0. The word is
+	// containerd's.
+	ReasonError = "Error"
+	// ReasonStartError: the VM or the container's command could not be started.
 	ReasonStartError = "StartError"
 	// ReasonKilled: QEMU was killed from outside, or by us when a stop was forced.
 	ReasonKilled = "Killed"

@@ -42,9 +42,9 @@ type Machine struct {
 	// "" for none.
 	OutputSpool string
 	// Share is the host folder that the guest sees by virtiofs, "" for none.
-	Share string
-	RNG          bool
-	Watchdog     Watchdog
+	Share    string
+	RNG      bool
+	Watchdog Watchdog
 	// Cputune is set where libvirt's own cgroups are in use; nil where a pod's cgroup is.
 	Cputune *Resources
 }

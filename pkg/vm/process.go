@@ -67,7 +67,7 @@ type MainExit struct {
 	// StartError is why it could not even be started, "" if it was.
 	StartError string    `json:"startError,omitempty"`
 	At         time.Time `json:"at"`
-	// TerminationLog is what the command left in its termination log.
+	// TerminationLog is what the command left in its termination log. It is not recorded.
 	TerminationLog []byte `json:"-"`
 }
 

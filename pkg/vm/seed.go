@@ -2,6 +2,8 @@
 
 package vm
 
+import "time"
+
 // Seed is what cloud-init is told, before it is written in cloud-init's formats.
 type Seed struct {
 	// InstanceID changes when cloud-init must treat the machine as new.
@@ -23,7 +25,24 @@ type Overrides struct {
 	DiskBus  string
 	UserData []byte // secret
 	SSHKeys  []string
+	// GuestAgent says how the guest comes by its agent, "" for GuestAgentImage.
+	GuestAgent GuestAgent
+	// AgentTimeout is how long a command waits for its guest's agent.
+	AgentTimeout time.Duration
 }
+
+// GuestAgent says how a guest comes by its agent.
+type GuestAgent string
+
+// Ways to an agent.
+const (
+	// GuestAgentImage: vmlet-agent is in the image.
+	GuestAgentImage GuestAgent = "vmlet"
+	// GuestAgentSeed: cloud-init installs vmlet-agent from the seed.
+	GuestAgentSeed GuestAgent = "seed"
+	// GuestAgentQGA: the image has qemu-guest-agent only.
+	GuestAgentQGA GuestAgent = "qga"
+)
 
 // ExecRequest is a command to run in the guest.
 type ExecRequest struct {

@@ -32,7 +32,7 @@ var configurators = []configurator{
 	disks,
 	nics,
 	console,
-	agentChannel,
+	channels,
 	rng,
 	watchdog,
 	panicDevice,

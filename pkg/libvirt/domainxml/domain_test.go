@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -39,7 +40,9 @@ func machine(change ...func(*vm.Machine)) vm.Machine {
 		NICs:         []vm.NIC{{Name: "eth0", Tap: "vmt0123", MAC: "02:00:00:00:00:01", MTU: 1450}},
 		ConsoleSpool: "/var/lib/vmlet/sandboxes/0123/console.spool",
 		AgentChannel: true, RNG: true,
-		Watchdog: vm.Watchdog{Model: "i6300esb", Action: "reset"},
+		AgentSocket: "/run/vmlet/agent/0123.sock",
+		OutputSpool: "/var/lib/vmlet/sandboxes/0123/output.spool",
+		Watchdog:    vm.Watchdog{Model: "i6300esb", Action: "reset"},
 	}
 	for _, c := range change {
 		c(&m)
@@ -86,6 +89,9 @@ func TestMachinesThatCannotRunAreInvalid(t *testing.T) {
 		"NIC without tap":          func(m *vm.Machine) { m.NICs[0].Tap = "" },
 		"NIC without MAC":          func(m *vm.Machine) { m.NICs[0].MAC = "" },
 		"no console spool":         func(m *vm.Machine) { m.ConsoleSpool = "" },
+		"relative output spool":    func(m *vm.Machine) { m.OutputSpool = "output.spool" },
+		"relative agent socket":    func(m *vm.Machine) { m.AgentSocket = "agent.sock" },
+		"long agent socket":        func(m *vm.Machine) { m.AgentSocket = "/" + strings.Repeat("a", 107) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Domain(machine(change)); !errors.Is(err, errdefs.ErrInvalidArgument) {

@@ -117,18 +117,6 @@ func (h *Hypervisor) Resume(ctx context.Context, id string) error {
 	})
 }
 
-// ConsoleTTY implements lifecycle.Hypervisor.
-func (h *Hypervisor) ConsoleTTY(ctx context.Context, id string) (tty string, err error) {
-	err = h.callDomain(ctx, "ConsoleTTY", id, func(d *fakeDomain) error {
-		if !d.state.Active() {
-			return refused(id, "it is not active")
-		}
-		tty = fmt.Sprintf("/dev/pts/%d", d.pid)
-		return nil
-	})
-	return tty, err
-}
-
 // PID implements lifecycle.Hypervisor.
 func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
 	var pid int
