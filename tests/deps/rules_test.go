@@ -13,7 +13,7 @@ type rule struct {
 // leaves know nothing but the standard library and, some of them, each other: everybody may import them.
 var leaves = []string{
 	"pkg/agentlink/record", "pkg/config", "pkg/crilog", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
-	"pkg/version",
+	"pkg/seccomp", "pkg/version",
 }
 
 // adapters each speak to one part of the world below: libvirt, CNI, registries, qemu-img, cgroups, files.
@@ -41,6 +41,7 @@ var rules = append([]rule{
 	{"pkg/paths", nil, leafReason},
 	{"pkg/qemuconf", nil, leafReason},
 	{"pkg/revert", []string{"pkg/failpoint"}, leafReason},
+	{"pkg/seccomp", nil, leafReason},
 	{"pkg/version", nil, leafReason},
 
 	{"pkg/agentlink/cobs", nil, pureReason},
@@ -59,7 +60,7 @@ var rules = append([]rule{
 	{"pkg/doctor", []string{"pkg/vm", "pkg/config", "pkg/paths", "pkg/qemuconf", "pkg/version"},
 		"preflight checks: what they ask of an adapter is a small interface of their own"},
 
-	{"pkg/cri", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/version"},
+	{"pkg/cri", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/seccomp", "pkg/version"},
 		"handlers: validate, convert, one call of pkg/lifecycle, convert back. An adapter behind its back would skip lock and record"},
 	{"pkg/vmapi", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/version", "proto/..."},
 		"handlers: validate, convert, one call of pkg/lifecycle, convert back. An adapter behind its back would skip lock and record"},
