@@ -26,8 +26,8 @@ out=$(realpath -m "$1")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vmlet/debs
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-debs=$work/debs initramfs=$work/initramfs root=$work/root
-mkdir -p "$cache" "$debs" "$initramfs" "$root" "$(dirname "$out")"
+debs=$work/debs shell=$work/shell initramfs=$work/initramfs root=$work/root
+mkdir -p "$cache" "$debs" "$shell" "$initramfs" "$root" "$(dirname "$out")"
 
 # column N FILE [SECOND] prints column N of a list, of the lines whose second column is SECOND.
 column() { awk -v n="$1" -v second="${3:-}" '$1 !~ /^(#|$)/ && (second == "" || $2 == second) { print $n }' "$2"; }
@@ -64,7 +64,10 @@ fetch_packages() {
   mapfile -t names < <(packages)
   # In an empty folder: apt names only those files that are not there.
   (cd "$debs" && apt-get download --print-uris "${names[@]}") | while read -r _ file _; do
-    dpkg-deb -x "$cache/$file" "$debs"
+    case $file in
+      busybox_*) dpkg-deb -x "$cache/$file" "$shell" ;; # it has /bin/busybox, and so has busybox-static
+      *) dpkg-deb -x "$cache/$file" "$debs" ;;
+    esac
   done
 }
 
@@ -93,20 +96,20 @@ copy_modules() {
   rm "$to"/modules.{builtin,builtin.modinfo,order,*.bin,devname,softdep}
 }
 
-# copy_program FILE copies a program of $debs into the image, with the libraries it is linked with.
+# copy_program FILE NAME copies an unpacked program into the image, with the libraries it is linked with.
 copy_program() {
   local libraries=$debs/lib/x86_64-linux-gnu:$debs/usr/lib/x86_64-linux-gnu library
-  install -D -m 0755 "$debs$1" "$root/usr/bin/${1##*/}"
-  "$debs/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" --list "$debs$1" |
+  install -D -m 0755 "$1" "$root/usr/bin/$2"
+  "$debs/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" --list "$1" |
     awk '$3 ~ /^\// { print $1, $3 }' | while read -r name library; do
       install -D -m 0644 "$library" "$root/usr/lib/x86_64-linux-gnu/$name"
     done
 }
 
-# copy_agent builds vmlet-agent into the image, without anything of the time, the place or the commit of this build.
-copy_agent() {
-  (cd "$here/../.." &&
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$root/usr/bin/vmlet-agent" ./cmd/vmlet-agent)
+# build_program PACKAGE builds a program of this tree into the image, with nothing in it of the time, the place or the
+# commit of this build.
+build_program() {
+  (cd "$here/../.." && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$root/usr/bin/${1##*/}" "$1")
 }
 
 make_root() {
@@ -121,11 +124,17 @@ make_root() {
   ln -s ../tmp "$root/var/tmp"
   install -m 0755 "$debs/bin/busybox" "$root/usr/bin/busybox"
   for applet in $("$root/usr/bin/busybox" --list); do
-    [ "$applet" = busybox ] || ln -s busybox "$root/usr/bin/$applet"
+    # Hard links: what is mounted over one of them is not seen through the others.
+    [ "$applet" = busybox ] || ln "$root/usr/bin/busybox" "$root/usr/bin/$applet"
   done
-  copy_program /usr/sbin/qemu-ga
-  copy_program /usr/bin/ipcs
-  [ -z "$with_agent" ] || [ ! -d "$here/../../cmd/vmlet-agent" ] || copy_agent
+  # The shell of busybox-static runs applets without looking into PATH.
+  rm "$root/usr/bin/sh"
+  copy_program "$shell/bin/busybox" sh
+  copy_program "$debs/usr/sbin/qemu-ga" qemu-ga
+  copy_program "$debs/usr/bin/ipcs" ipcs
+  [ -z "$with_agent" ] || [ ! -d "$here/../../cmd/vmlet-agent" ] || build_program ./cmd/vmlet-agent
+  build_program ./images/tiny/nonewprivs
+  chmod 4755 "$root/usr/bin/nonewprivs"
   install -m 0755 "$debs/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/x86_64-linux-gnu/"
   # install, unlike cp, replaces the symbolic link of an applet instead of writing through it.
   (cd "$here/rootfs" && find . -type f) | while read -r file; do
