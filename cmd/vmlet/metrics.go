@@ -48,8 +48,8 @@ var (
 
 // states counts records by state when Prometheus asks.
 type states struct {
-	sandboxes  func() []vm.Sandbox
-	containers func() []vm.Container
+	sandboxes  func() []*vm.Sandbox
+	containers func() []*vm.Container
 }
 
 var (

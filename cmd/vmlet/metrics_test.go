@@ -35,10 +35,10 @@ func gauges(t *testing.T, r *prometheus.Registry, family string) map[string]floa
 func TestRecordsAreCountedByStateAlsoWhereThereIsNone(t *testing.T) {
 	r := prometheus.NewRegistry()
 	r.MustRegister(states{
-		func() []vm.Sandbox { return []vm.Sandbox{{Status: vm.SandboxStatus{State: vm.SandboxReady}}} },
-		func() []vm.Container {
+		func() []*vm.Sandbox { return []*vm.Sandbox{{Status: vm.SandboxStatus{State: vm.SandboxReady}}} },
+		func() []*vm.Container {
 			running := vm.Container{Status: vm.ContainerStatus{State: vm.ContainerRunning}}
-			return []vm.Container{running, running}
+			return []*vm.Container{&running, &running}
 		},
 	})
 	for family, want := range map[string]map[string]float64{

@@ -4,9 +4,8 @@ package cri
 
 import (
 	"context"
-	"errors"
+	"slices"
 
-	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -14,36 +13,24 @@ import (
 // with 'AND'".
 func (s *Server) ListContainers(_ context.Context, req *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
 	filter := req.GetFilter()
-	sandboxID, err := s.sandboxOf(filter.GetPodSandboxId())
+	sandboxID, err := s.wholeSandboxID(filter.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
-	containers, err := candidates(filter.GetId(), s.svc.Containers, s.svc.Container)
+	id, err := s.wholeContainerID(filter.GetId())
 	if err != nil {
 		return nil, err
 	}
-	var items []byte
-	for i := len(containers) - 1; i >= 0; i-- {
-		c := &containers[i]
+	all := s.svc.Containers()
+	items := s.containerItems.of(all)
+	var listed [][]byte
+	for i, c := range slices.Backward(all) {
 		if state := filter.GetState(); state != nil && state.GetState() != containerState(c.Status.State) {
 			continue
 		}
-		if (sandboxID == "" || sandboxID == c.SandboxID) && hasLabels(c.Spec.Labels, filter.GetLabelSelector()) {
-			items = appendMessage(items, itemsField, func(b []byte) []byte { return appendContainer(b, c) })
+		if fits(c.ID, id) && fits(c.SandboxID, sandboxID) && hasLabels(c.Spec.Labels, filter.GetLabelSelector()) {
+			listed = append(listed, items[i])
 		}
 	}
-	return encoded(&runtimeapi.ListContainersResponse{}, items), nil
-}
-
-// sandboxOf makes the whole ID out of a filter's sandbox ID, which may be a unique
-// prefix. An unknown one is returned as it is: it fits no container.
-func (s *Server) sandboxOf(id string) (string, error) {
-	if id == "" {
-		return "", nil
-	}
-	sb, err := s.svc.Sandbox(id)
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return id, nil
-	}
-	return sb.ID, err
+	return encoded(&runtimeapi.ListContainersResponse{}, listed), nil
 }

@@ -14,22 +14,22 @@ import (
 // containers").
 func (s *Server) ListContainerStats(_ context.Context, req *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
 	filter := req.GetFilter()
-	sandboxID, err := s.sandboxOf(filter.GetPodSandboxId())
+	sandboxID, err := s.wholeSandboxID(filter.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
-	containers, err := candidates(filter.GetId(), s.svc.Containers, s.svc.Container)
+	id, err := s.wholeContainerID(filter.GetId())
 	if err != nil {
 		return nil, err
 	}
 	samples := s.samples()
 	resp := &runtimeapi.ListContainerStatsResponse{}
-	for _, c := range containers {
-		if c.Status.State != vm.ContainerRunning || sandboxID != "" && sandboxID != c.SandboxID {
+	for _, c := range s.svc.Containers() {
+		if c.Status.State != vm.ContainerRunning || !fits(c.ID, id) || !fits(c.SandboxID, sandboxID) {
 			continue
 		}
 		if hasLabels(c.Spec.Labels, filter.GetLabelSelector()) {
-			resp.Stats = append(resp.Stats, containerStats(c, samples.of(c)))
+			resp.Stats = append(resp.Stats, containerStats(*c, samples.of(*c)))
 		}
 	}
 	return resp, nil

@@ -72,7 +72,7 @@ func (f *fake) Sandbox(id string) (vm.Sandbox, error) {
 	return byPrefix(f.sandboxes, id, func(s vm.Sandbox) string { return s.ID })
 }
 
-func (f *fake) Sandboxes() []vm.Sandbox { return slices.Clone(f.sandboxes) }
+func (f *fake) Sandboxes() []*vm.Sandbox { return addresses(f.sandboxes) }
 
 func (f *fake) CreateContainer(_ context.Context, sandboxID string, spec vm.ContainerSpec) (string, error) {
 	if err := f.called("CreateContainer", sandboxID, spec.Name); err != nil {
@@ -103,7 +103,7 @@ func (f *fake) Container(id string) (vm.Container, error) {
 	return byPrefix(f.containers, id, func(c vm.Container) string { return c.ID })
 }
 
-func (f *fake) Containers() []vm.Container { return slices.Clone(f.containers) }
+func (f *fake) Containers() []*vm.Container { return addresses(f.containers) }
 
 func (f *fake) Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.ExecResult, error) {
 	if err := f.called("Exec", id); err != nil {
@@ -151,6 +151,15 @@ func (f *fake) ImageUsage(context.Context) (vm.FSUsage, error) { return f.usage,
 func (f *fake) RuntimeReady(context.Context) error { return f.runtimeReady }
 
 func (f *fake) NetworkReady(context.Context) error { return f.networkReady }
+
+// addresses are those of records, which tests replace as a whole, like the slices.
+func addresses[T any](records []T) []*T {
+	all := make([]*T, len(records))
+	for i := range records {
+		all[i] = &records[i]
+	}
+	return all
+}
 
 func byPrefix[T any](all []T, prefix string, id func(T) string) (T, error) {
 	var found []T

@@ -18,18 +18,30 @@ func hasLabels(labels, selector map[string]string) bool {
 	return true
 }
 
-// candidates are the records that a filter's ID leaves: all for "", else one or none.
-// The ID may be a unique prefix.
-func candidates[T any](id string, all func() []T, one func(string) (T, error)) ([]T, error) {
+// wholeSandboxID makes the whole ID out of a filter's sandbox ID, which may be a unique
+// prefix. An unknown one is returned as it is: it fits nothing.
+func (s *Server) wholeSandboxID(id string) (string, error) {
 	if id == "" {
-		return all(), nil
+		return "", nil
 	}
-	found, err := one(id)
+	sb, err := s.svc.Sandbox(id)
 	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil, nil
+		return id, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return []T{found}, nil
+	return sb.ID, err
 }
+
+// wholeContainerID is wholeSandboxID for containers.
+func (s *Server) wholeContainerID(id string) (string, error) {
+	if id == "" {
+		return "", nil
+	}
+	c, err := s.svc.Container(id)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return id, nil
+	}
+	return c.ID, err
+}
+
+// fits tells whether a record's ID is the one that a filter asks for, or it asks for none.
+func fits(id, asked string) bool { return asked == "" || asked == id }

@@ -24,9 +24,10 @@ type Sandboxes interface {
 	RemoveSandbox(ctx context.Context, id string) error
 	// Sandbox answers from memory; NotFound for an unknown ID.
 	Sandbox(id string) (vm.Sandbox, error)
-	// Sandboxes answers from memory, oldest first. The slice is the caller's, maps and
-	// slices in it are shared: never write into them.
-	Sandboxes() []vm.Sandbox
+	// Sandboxes answers from memory, oldest first. The slice is the caller's, what it
+	// points to is shared and never changes: a change makes another sandbox, at another
+	// address. Never write into them.
+	Sandboxes() []*vm.Sandbox
 }
 
 // Containers are the use cases of containers.
@@ -43,7 +44,7 @@ type Containers interface {
 	// Container answers from memory; NotFound for an unknown ID.
 	Container(id string) (vm.Container, error)
 	// Containers answers from memory, oldest first, under the terms of Sandboxes.
-	Containers() []vm.Container
+	Containers() []*vm.Container
 	// Exec waits for the guest's agent and for the command's end. When ctx ends first
 	// the command is killed in the guest and the error is ctx's.
 	Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.ExecResult, error)

@@ -4,6 +4,7 @@ package cri
 
 import (
 	"context"
+	"slices"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -12,19 +13,20 @@ import (
 // with 'AND'".
 func (s *Server) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
 	filter := req.GetFilter()
-	sandboxes, err := candidates(filter.GetId(), s.svc.Sandboxes, s.svc.Sandbox)
+	id, err := s.wholeSandboxID(filter.GetId())
 	if err != nil {
 		return nil, err
 	}
-	var items []byte
-	for i := len(sandboxes) - 1; i >= 0; i-- {
-		sb := &sandboxes[i]
+	all := s.svc.Sandboxes()
+	items := s.sandboxItems.of(all)
+	var listed [][]byte
+	for i, sb := range slices.Backward(all) {
 		if state := filter.GetState(); state != nil && state.GetState() != sandboxState(sb.Status.State) {
 			continue
 		}
-		if hasLabels(sb.Spec.Labels, filter.GetLabelSelector()) {
-			items = appendMessage(items, itemsField, func(b []byte) []byte { return appendSandbox(b, sb) })
+		if fits(sb.ID, id) && hasLabels(sb.Spec.Labels, filter.GetLabelSelector()) {
+			listed = append(listed, items[i])
 		}
 	}
-	return encoded(&runtimeapi.ListPodSandboxResponse{}, items), nil
+	return encoded(&runtimeapi.ListPodSandboxResponse{}, listed), nil
 }

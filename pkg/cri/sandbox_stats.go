@@ -24,11 +24,11 @@ func (s *Server) PodSandboxStats(_ context.Context, req *runtimeapi.PodSandboxSt
 		if c.SandboxID != sb.ID || c.Status.State != vm.ContainerRunning {
 			continue
 		}
-		last, err := s.lastSample(c)
+		last, err := s.lastSample(*c)
 		if err != nil {
 			return nil, err
 		}
-		return &runtimeapi.PodSandboxStatsResponse{Stats: podSandboxStats(sb, &c, last)}, nil
+		return &runtimeapi.PodSandboxStatsResponse{Stats: podSandboxStats(sb, c, last)}, nil
 	}
 	return &runtimeapi.PodSandboxStatsResponse{Stats: podSandboxStats(sb, nil, sample{})}, nil
 }

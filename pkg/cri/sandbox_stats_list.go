@@ -14,7 +14,7 @@ import (
 // filter leaves.
 func (s *Server) ListPodSandboxStats(_ context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
 	filter := req.GetFilter()
-	sandboxes, err := candidates(filter.GetId(), s.svc.Sandboxes, s.svc.Sandbox)
+	id, err := s.wholeSandboxID(filter.GetId())
 	if err != nil {
 		return nil, err
 	}
@@ -22,19 +22,19 @@ func (s *Server) ListPodSandboxStats(_ context.Context, req *runtimeapi.ListPodS
 	running := map[string]*vm.Container{}
 	for _, c := range s.svc.Containers() {
 		if c.Status.State == vm.ContainerRunning {
-			running[c.SandboxID] = &c
+			running[c.SandboxID] = c
 		}
 	}
 	resp := &runtimeapi.ListPodSandboxStatsResponse{}
-	for _, sb := range sandboxes {
-		if sb.Status.State != vm.SandboxReady || !hasLabels(sb.Spec.Labels, filter.GetLabelSelector()) {
+	for _, sb := range s.svc.Sandboxes() {
+		if !fits(sb.ID, id) || sb.Status.State != vm.SandboxReady || !hasLabels(sb.Spec.Labels, filter.GetLabelSelector()) {
 			continue
 		}
 		var last sample
 		if c := running[sb.ID]; c != nil {
 			last = samples.of(*c)
 		}
-		resp.Stats = append(resp.Stats, podSandboxStats(sb, running[sb.ID], last))
+		resp.Stats = append(resp.Stats, podSandboxStats(*sb, running[sb.ID], last))
 	}
 	return resp, nil
 }

@@ -40,7 +40,7 @@ func (s *Server) statusesOf(ctx context.Context, sandboxID string) []*runtimeapi
 	var out []*runtimeapi.ContainerStatus
 	for _, c := range slices.Backward(s.svc.Containers()) {
 		if c.SandboxID == sandboxID {
-			out = append(out, containerStatus(c, s.imageRef(ctx, c)))
+			out = append(out, containerStatus(*c, s.imageRef(ctx, *c)))
 		}
 	}
 	return out

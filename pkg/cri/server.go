@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 // DefaultExecLimit bounds an ExecSync that asks for no timeout. The CRI says "Default: 0
@@ -42,6 +44,9 @@ type Server struct {
 	cfg          Config
 	cgroupDriver runtimeapi.CgroupDriver
 	svc          UseCases
+
+	sandboxItems   *items[vm.Sandbox]
+	containerItems *items[vm.Container]
 }
 
 var cgroupDrivers = map[string]runtimeapi.CgroupDriver{
@@ -64,7 +69,10 @@ func New(cfg Config, svc UseCases) (*Server, error) {
 	if cfg.Info == nil {
 		cfg.Info = func() map[string]any { return nil }
 	}
-	return &Server{cfg: cfg, cgroupDriver: driver, svc: svc}, nil
+	return &Server{
+		cfg: cfg, cgroupDriver: driver, svc: svc,
+		sandboxItems: newItems(appendSandbox), containerItems: newItems(appendContainer),
+	}, nil
 }
 
 // Register puts both services on a gRPC server.

@@ -5,6 +5,7 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -18,9 +19,10 @@ func (s *Service) Sandbox(ref string) (vm.Sandbox, error) {
 		func(sb vm.Sandbox) (string, bool) { return sb.ID, sb.Status.Visible() })
 }
 
-// Sandboxes returns all visible sandboxes.
-func (s *Service) Sandboxes() []vm.Sandbox {
-	return visible(s.deps.Store.Sandboxes.List(), func(sb vm.Sandbox) bool { return sb.Status.Visible() })
+// Sandboxes returns all visible sandboxes, oldest first. Each stays as it is: a change
+// makes another one, at another address. Never write into them.
+func (s *Service) Sandboxes() []*vm.Sandbox {
+	return slices.DeleteFunc(s.deps.Store.Sandboxes.All(), func(sb *vm.Sandbox) bool { return !sb.Status.Visible() })
 }
 
 // Container returns the visible container with this ID or unique prefix of one.
@@ -29,14 +31,20 @@ func (s *Service) Container(ref string) (vm.Container, error) {
 		func(c vm.Container) (string, bool) { return c.ID, c.Status.Visible() })
 }
 
-// Containers returns all visible containers.
-func (s *Service) Containers() []vm.Container {
-	return visible(s.deps.Store.Containers.List(), func(c vm.Container) bool { return c.Status.Visible() })
+// Containers returns all visible containers, under the terms of Sandboxes.
+func (s *Service) Containers() []*vm.Container {
+	return slices.DeleteFunc(s.deps.Store.Containers.All(), func(c *vm.Container) bool { return !c.Status.Visible() })
 }
 
 // containersOf returns all containers of a sandbox, visible or not, oldest first.
 func (s *Service) containersOf(sandboxID string) []vm.Container {
-	return visible(s.deps.Store.Containers.List(), func(c vm.Container) bool { return c.SandboxID == sandboxID })
+	var out []vm.Container
+	for _, c := range s.deps.Store.Containers.All() {
+		if c.SandboxID == sandboxID {
+			out = append(out, *c)
+		}
+	}
+	return out
 }
 
 // liveContainer returns the container that holds the sandbox's VM, if any.
@@ -61,9 +69,9 @@ func find[T any](records Records[T], what, ref string, id func(T) (string, bool)
 	if !errors.Is(err, errdefs.ErrNotFound) || ref == "" {
 		return zero, fmt.Errorf("%s %q: %w", what, ref, err)
 	}
-	var matches []T
-	for _, v := range records.List() {
-		if vid, ok := id(v); ok && strings.HasPrefix(vid, ref) {
+	var matches []*T
+	for _, v := range records.All() {
+		if vid, ok := id(*v); ok && strings.HasPrefix(vid, ref) {
 			matches = append(matches, v)
 		}
 	}
@@ -71,18 +79,8 @@ func find[T any](records Records[T], what, ref string, id func(T) (string, bool)
 	case 0:
 		return zero, fmt.Errorf("%s %q: %w", what, ref, errdefs.ErrNotFound)
 	case 1:
-		return matches[0], nil
+		return *matches[0], nil
 	default:
 		return zero, fmt.Errorf("%s %q is the beginning of %d IDs; give more digits: %w", what, ref, len(matches), errdefs.ErrInvalidArgument)
 	}
-}
-
-func visible[T any](all []T, keep func(T) bool) []T {
-	out := all[:0]
-	for _, v := range all {
-		if keep(v) {
-			out = append(out, v)
-		}
-	}
-	return out
 }

@@ -183,6 +183,10 @@ type Records[T any] interface {
 	Get(id string) (T, error)
 	// List returns all records in the order of their creation. The slice is the caller's.
 	List() []T
+	// All returns what List does without a copy of each record. A change replaces a
+	// record and leaves the one at the old address as it was, so an address stands for
+	// one version of a record. The slice is the caller's, what it points to is not.
+	All() []*T
 	// Create stores a new record; AlreadyExists if there is one.
 	Create(id string, v T, step string) error
 	// Update replaces a record by what change makes of it and returns the new value;

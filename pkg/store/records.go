@@ -63,6 +63,19 @@ func (r *Records[T]) List() []T {
 	return all
 }
 
+// All returns all records in the order of List, as they stand in memory. A record is
+// replaced as a whole by a change, never changed in place: an address stands for one
+// version of a record. Never write through it. The slice is the caller's.
+func (r *Records[T]) All() []*T {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*T, len(r.ordered))
+	for i, e := range r.ordered {
+		all[i] = &e.value
+	}
+	return all
+}
+
 // load fills the memory from the file.
 func (r *Records[T]) load(tx *bolt.Tx) error {
 	return tx.Bucket([]byte(r.name)).ForEach(func(id, stored []byte) error {

@@ -37,6 +37,7 @@ func RunStore(t *testing.T, open func(t *testing.T) OpenedStore) {
 		"a deleted ID can be created again":          deletedCanBeCreatedAgain,
 		"a list is in the order of creation":         listIsInOrder,
 		"a list is the caller's":                     listIsTheCallers,
+		"an address is one version of a record":      addressIsOneVersion,
 		"the store keeps no map of the caller's":     storeKeepsNoCallersMap,
 		"what is read is what a restart would read":  readsAreAsStored,
 		"a change may read the store that it is for": changeMayRead,
@@ -231,6 +232,29 @@ func listIsTheCallers(t *testing.T, s OpenedStore) {
 	list[0] = vm.Sandbox{ID: "overwritten"}
 	if diff := cmp.Diff([]string{"a", "b"}, ids(s)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func addressIsOneVersion(t *testing.T, s OpenedStore) {
+	mustCreate(t, s, storedSandbox("b", moment.Add(time.Hour)))
+	mustCreate(t, s, storedSandbox("a", moment))
+	before := s.Sandboxes.All()
+	if diff := cmp.Diff([]string{"a", "b"}, []string{before[0].ID, before[1].ID}); diff != "" {
+		t.Fatal(diff)
+	}
+	if _, err := s.Sandboxes.Update("a", "contract", countAttempt); err != nil {
+		t.Fatal(err)
+	}
+	after := s.Sandboxes.All()
+	if before[0].Spec.Attempt != 0 || after[0] == before[0] || after[0].Spec.Attempt != 1 {
+		t.Errorf("a change is at the old address: attempts %d, %d", before[0].Spec.Attempt, after[0].Spec.Attempt)
+	}
+	if after[1] != before[1] {
+		t.Error("a record moved without a change")
+	}
+	after[1] = nil
+	if s.Sandboxes.All()[1] != before[1] {
+		t.Error("the list is not the caller's")
 	}
 }
 

@@ -33,11 +33,11 @@ func NewStore() *Store {
 	s.Store = lifecycle.Store{
 		Owner: "0123456789abcdef0123456789abcdef",
 		Sandboxes: &fakeRecords[vm.Sandbox]{
-			script: &s.Script, name: "Sandboxes", values: map[string]vm.Sandbox{},
+			script: &s.Script, name: "Sandboxes", values: map[string]*vm.Sandbox{},
 			createdAt: func(v vm.Sandbox) time.Time { return v.CreatedAt },
 		},
 		Containers: &fakeRecords[vm.Container]{
-			script: &s.Script, name: "Containers", values: map[string]vm.Container{},
+			script: &s.Script, name: "Containers", values: map[string]*vm.Container{},
 			createdAt: func(v vm.Container) time.Time { return v.CreatedAt },
 		},
 	}
@@ -53,7 +53,7 @@ type fakeRecords[T any] struct {
 
 	writing sync.Mutex // held over a change
 	mu      sync.Mutex
-	values  map[string]T
+	values  map[string]*T // replaced by a change, never changed
 }
 
 // Get implements lifecycle.Records.
@@ -62,13 +62,23 @@ func (r *fakeRecords[T]) Get(id string) (T, error) {
 	defer r.mu.Unlock()
 	v, ok := r.values[id]
 	if !ok {
-		return v, fmt.Errorf("%s %q: %w", r.name, id, errdefs.ErrNotFound)
+		var none T
+		return none, fmt.Errorf("%s %q: %w", r.name, id, errdefs.ErrNotFound)
 	}
-	return v, nil
+	return *v, nil
 }
 
 // List implements lifecycle.Records.
 func (r *fakeRecords[T]) List() []T {
+	var all []T
+	for _, v := range r.All() {
+		all = append(all, *v)
+	}
+	return all
+}
+
+// All implements lifecycle.Records.
+func (r *fakeRecords[T]) All() []*T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ids := make([]string, 0, len(r.values))
@@ -76,12 +86,12 @@ func (r *fakeRecords[T]) List() []T {
 		ids = append(ids, id)
 	}
 	slices.SortFunc(ids, func(a, b string) int {
-		if c := r.createdAt(r.values[a]).Compare(r.createdAt(r.values[b])); c != 0 {
+		if c := r.createdAt(*r.values[a]).Compare(r.createdAt(*r.values[b])); c != 0 {
 			return c
 		}
 		return cmp.Compare(a, b)
 	})
-	all := make([]T, len(ids))
+	all := make([]*T, len(ids))
 	for i, id := range ids {
 		all[i] = r.values[id]
 	}
@@ -147,7 +157,7 @@ func (r *fakeRecords[T]) put(method, id string, v T, step string) (none T, err e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.values[id] = readBack
+	r.values[id] = &readBack
 	return readBack, nil
 }
 
