@@ -18,7 +18,7 @@ var leaves = []string{
 
 // adapters each speak to one part of the world below: libvirt, CNI, registries, qemu-img, cgroups, files.
 var adapters = []string{
-	"pkg/cgroup", "pkg/disk", "pkg/guest", "pkg/image", "pkg/libvirt", "pkg/network", "pkg/store", "pkg/stream",
+	"pkg/cgroup", "pkg/disk", "pkg/guest", "pkg/image", "pkg/libvirt", "pkg/network", "pkg/share", "pkg/store", "pkg/stream",
 }
 
 const (
@@ -32,6 +32,7 @@ const (
 // a package that none fits needs one.
 var rules = append([]rule{
 	{"pkg/vm", nil, "the words that all packages share: it depends on none of them"},
+	{"pkg/agentlink/...", []string{"pkg/agentlink/...", "proto/agent/..."}, leafReason},
 	{"pkg/config", []string{"pkg/vm", "pkg/paths", "pkg/nearest"}, leafReason},
 	{"pkg/crilog", nil, leafReason},
 	{"pkg/failpoint", nil, leafReason},
@@ -52,6 +53,8 @@ var rules = append([]rule{
 	{"pkg/annotations", []string{"pkg/vm", "pkg/nearest"}, pureReason},
 	{"pkg/cloudinit", []string{"pkg/vm"}, pureReason},
 	{"pkg/libvirt/domainxml", []string{"pkg/vm"}, pureReason},
+
+	{"pkg/guest/...", append([]string{"pkg/vm", "pkg/guest/...", "pkg/agentlink/...", "proto/agent/..."}, leaves...), adapterReason},
 
 	{"pkg/lifecycle/lifecycletest", append([]string{"pkg/vm", "pkg/lifecycle"}, leaves...),
 		"fakes and contract suites: the real adapters' tests import it, so it imports no adapter"},
@@ -88,7 +91,7 @@ func adapterRules() []rule {
 }
 
 // testOnly may be imported by test files of any package, and by no product code outside tests.
-var testOnly = []string{"pkg/lifecycle/lifecycletest"}
+var testOnly = []string{"pkg/agentlink/agentlinktest", "pkg/lifecycle/lifecycletest"}
 
 // testsMay is what the test files of a package may import beyond its rule.
 var testsMay = withContracts(map[string][]string{
