@@ -109,13 +109,14 @@ func hasForeign(path string) bool { return strings.Contains(path, "foreign") }
 func (n *Node) leftFiles() (left []string, err error) {
 	for what, dir := range map[string]string{
 		"sandbox folder": n.node().Sandboxes(), "netns": n.node().NetNS(), "CNI cache": n.node().CNICache(), "lease": n.Leases,
+		"agent's socket": filepath.Dir(n.node().AgentSocket("any")), "share": n.node().Shares(),
 	} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || path == dir {
 				return nil //nolint:nilerr // what is not there is not left
 			}
 			base := filepath.Base(path)
-			if base == "lock" || strings.HasPrefix(base, "last_reserved_ip") || d.IsDir() && what != "sandbox folder" {
+			if base == "lock" || strings.HasPrefix(base, "last_reserved_ip") || d.IsDir() && what != "sandbox folder" && what != "share" {
 				return nil
 			}
 			left = append(left, what+" "+path)
@@ -154,7 +155,8 @@ func (n *Node) leftMounts() (left []string, err error) {
 		return nil, err
 	}
 	for _, m := range mounts {
-		if m.Mountpoint != n.node().NetNS() { // shared with itself, for as long as the host is up
+		// Shared with itself, for as long as the host is up.
+		if m.Mountpoint != n.node().NetNS() && m.Mountpoint != n.node().Shares() {
 			left = append(left, "mount "+m.Mountpoint)
 		}
 	}
@@ -180,7 +182,7 @@ func (n *Node) knew(id string) bool {
 	return err != nil || strings.Contains(string(b), strings.TrimSuffix(id, ".scope"))
 }
 
-// leftProcesses finds QEMUs and helpers that have a file of this node's on their command line.
+// leftProcesses finds QEMUs, virtiofsds and helpers that have a file of this node's on their command line.
 func (n *Node) leftProcesses() (left []string, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -188,7 +190,7 @@ func (n *Node) leftProcesses() (left []string, err error) {
 	}
 	for _, e := range entries {
 		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil || !strings.Contains(string(cmdline), n.LibDir) {
+		if err != nil || !strings.Contains(string(cmdline), n.LibDir+"/") && !strings.Contains(string(cmdline), n.node().State+"/") {
 			continue
 		}
 		left = append(left, fmt.Sprintf("process %s: %.120q", e.Name(), cmdline))
