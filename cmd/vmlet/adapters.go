@@ -16,7 +16,7 @@ import (
 	"github.com/vmlet/vmlet/pkg/cgroup"
 	"github.com/vmlet/vmlet/pkg/config"
 	"github.com/vmlet/vmlet/pkg/disk"
-	"github.com/vmlet/vmlet/pkg/guest"
+	"github.com/vmlet/vmlet/pkg/guest/qga"
 	"github.com/vmlet/vmlet/pkg/image"
 	"github.com/vmlet/vmlet/pkg/libvirt"
 	"github.com/vmlet/vmlet/pkg/log"
@@ -33,7 +33,7 @@ const undoTime = 20 * time.Second
 type adapters struct {
 	store      *store.Store
 	hypervisor *libvirt.Hypervisor
-	guest      *guest.Agent
+	guest      *qga.Agent
 	network    *network.Network
 	images     *image.Store
 	disks      *disk.Disks
@@ -72,7 +72,7 @@ func openAdapters(ctx context.Context, c config.Config, registry prometheus.Regi
 		return nil, err
 	}
 	a.closers = append(a.closers, a.hypervisor.Close)
-	a.guest = guest.New(a.hypervisor.Agent())
+	a.guest = qga.New(a.hypervisor.Agent())
 	a.network, err = network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c), AddTimeout: c.CNI.Timeout, DelTimeout: min(c.CNI.Timeout, undoTime)})
 	if err != nil {
 		return nil, err

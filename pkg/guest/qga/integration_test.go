@@ -2,7 +2,7 @@
 
 //go:build integration
 
-package guest
+package qga
 
 import (
 	"bufio"
@@ -47,7 +47,7 @@ func boot(tb testing.TB) *qemu {
 	tb.Helper()
 	image := os.Getenv("VMLET_TEST_GUEST_IMAGE")
 	if image == "" {
-		image = "../../bin/tiny.qcow2"
+		image = "../../../bin/tiny.qcow2"
 	}
 	image, err := filepath.Abs(image)
 	if err != nil {

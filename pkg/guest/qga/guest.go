@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guest runs commands in guests, and powers them off, through the
+// Package qga runs commands in guests, and powers them off, through the
 // qemu-guest-agent in them.
 //
 // The agent is the guest's: whatever it answers is checked and bounded before use. And it
@@ -8,7 +8,7 @@
 // guest, and few over all (docs/architecture.md 4.8).
 //
 // The protocol: https://qemu-project.gitlab.io/qemu/interop/qemu-ga-ref.html
-package guest
+package qga
 
 import (
 	"context"
