@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -101,25 +100,5 @@ func TestJSONIsAListWithNullForWhatHasNoFloor(t *testing.T) {
 		if _, ok := got[1][key]; !ok {
 			t.Errorf("no %q in %s", key, data)
 		}
-	}
-}
-
-func TestDocsKeepWhatIsAroundTheTable(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "page.md")
-	page := "before\n" + docsBegin + "old\n" + docsEnd + "after\n"
-	if err := os.WriteFile(path, []byte(page), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := writeDocs(path, "new\n"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := strings.Replace(page, "old", "new", 1); string(got) != want {
-		t.Errorf("page = %q, want %q", got, want)
 	}
 }

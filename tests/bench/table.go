@@ -5,7 +5,6 @@ package bench
 import (
 	"fmt"
 	"math"
-	"os"
 	"strings"
 )
 
@@ -58,24 +57,4 @@ func figure(v float64) string {
 	default:
 		return fmt.Sprintf("%.2f", v)
 	}
-}
-
-// The marks between which docs/benchmarks.md keeps the last run.
-const (
-	docsBegin = "<!-- what `make bench ARGS=-docs` writes begins here -->\n"
-	docsEnd   = "<!-- and ends here -->\n"
-)
-
-// writeDocs puts a run's report between the marks of a page.
-func writeDocs(path, report string) error {
-	page, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, begins := strings.Cut(string(page), docsBegin)
-	_, tail, ends := strings.Cut(rest, docsEnd)
-	if !begins || !ends {
-		return fmt.Errorf("%s has no place for the table: %q and %q", path, docsBegin, docsEnd)
-	}
-	return os.WriteFile(path, []byte(head+docsBegin+report+docsEnd+tail), 0o644) //nolint:gosec // a page for everybody
 }
