@@ -26,6 +26,9 @@ func (s *Server) CreateContainer(ctx context.Context, req *runtimeapi.CreateCont
 	if err != nil {
 		return nil, err
 	}
+	if err := addSeccomp(spec.Security, req.GetConfig().GetLinux().GetSecurityContext(), hasCommand(req.GetConfig())); err != nil {
+		return nil, err
+	}
 	id, err := s.svc.CreateContainer(ctx, sb.ID, spec)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,14 @@ func containerSpec(config *runtimeapi.ContainerConfig, logDirectory string) (vm.
 	if err != nil {
 		return vm.ContainerSpec{}, err
 	}
+	rights, err := security(config.GetLinux().GetSecurityContext(), hasCommand(config))
+	if err != nil {
+		return vm.ContainerSpec{}, err
+	}
+	signal, err := stopSignal(config)
+	if err != nil {
+		return vm.ContainerSpec{}, err
+	}
 	limits, err := resources("config.linux.resources", config.GetLinux().GetResources())
 	if err != nil {
 		return vm.ContainerSpec{}, err
@@ -52,6 +60,8 @@ func containerSpec(config *runtimeapi.ContainerConfig, logDirectory string) (vm.
 		TTY:                config.GetTty(),
 		Stdin:              config.GetStdin(),
 		StdinOnce:          config.GetStdinOnce(),
+		Security:           rights,
+		StopSignal:         signal,
 	}, nil
 }
 
@@ -72,10 +82,7 @@ func checkContainer(config *runtimeapi.ContainerConfig) error {
 	if len(config.GetCDIDevices()) > 0 {
 		return refused("config.CDI_devices", "devices of the host are not passed to guests yet; remove them")
 	}
-	if sig := config.GetStopSignal(); sig != runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT {
-		return refused("config.stop_signal", "a VM is stopped by its power button, not by "+sig.String()+"; remove the stop signal")
-	}
-	return checkContainerSecurity(config.GetLinux().GetSecurityContext())
+	return checkContainerSecurity(config.GetLinux().GetSecurityContext(), hasCommand(config))
 }
 
 // envVars converts the environment. Errors name a variable, never its value.

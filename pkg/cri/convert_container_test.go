@@ -36,11 +36,18 @@ func TestKubeletsContainerIsCarriedWhole(t *testing.T) {
 		Labels:      map[string]string{"io.kubernetes.container.name": "vm"},
 		Annotations: map[string]string{"io.kubernetes.container.hash": "5f2c", "note": secret},
 		Resources:   &vm.Resources{CPUShares: 512, OOMScoreAdj: 968, MemoryLimit: 512 << 20},
+		Security: &vm.Security{
+			User: "0", Group: "0", Capabilities: []string{}, NoNewPrivileges: true,
+			MaskedPaths: []string{"/proc/kcore"}, ReadonlyPaths: []string{"/proc/sys"},
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
 	}
 }
+
+// noCommand makes a container the machine itself.
+func noCommand(c *runtimeapi.ContainerConfig) { c.Command, c.Args = nil, nil }
 
 // oldSeccomp and oldApparmor set the fields that older kubelets send alone.
 func oldSeccomp(sc *runtimeapi.LinuxContainerSecurityContext, profile string) {
@@ -61,38 +68,56 @@ func TestContainersThatAreRefused(t *testing.T) {
 		class  error
 		field  string
 	}{
-		"no metadata":             {func(c *config) { c.Metadata = nil }, wrong, "config.metadata"},
-		"no name":                 {func(c *config) { c.Metadata.Name = "" }, wrong, "config.metadata.name"},
-		"name that is a path":     {func(c *config) { c.Metadata.Name = "../../etc" }, wrong, "config.metadata.name"},
-		"name too long":           {func(c *config) { c.Metadata.Name = strings.Repeat("a", 129) }, wrong, "config.metadata.name"},
-		"no image":                {func(c *config) { c.Image = nil }, wrong, "config.image.image"},
-		"unknown handler":         {func(c *config) { c.Image.RuntimeHandler = "runc" }, wrong, "runtime_handler"},
-		"device":                  {func(c *config) { c.Devices = []*runtimeapi.Device{{HostPath: "/dev/fuse"}} }, cannot, "config.devices"},
-		"CDI device":              {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/g=0"}} }, cannot, "config.CDI_devices"},
-		"stop signal":             {func(c *config) { c.StopSignal = runtimeapi.Signal_SIGNAL_SIGUSR1 }, cannot, "config.stop_signal"},
+		"no metadata":         {func(c *config) { c.Metadata = nil }, wrong, "config.metadata"},
+		"no name":             {func(c *config) { c.Metadata.Name = "" }, wrong, "config.metadata.name"},
+		"name that is a path": {func(c *config) { c.Metadata.Name = "../../etc" }, wrong, "config.metadata.name"},
+		"name too long":       {func(c *config) { c.Metadata.Name = strings.Repeat("a", 129) }, wrong, "config.metadata.name"},
+		"no image":            {func(c *config) { c.Image = nil }, wrong, "config.image.image"},
+		"unknown handler":     {func(c *config) { c.Image.RuntimeHandler = "runc" }, wrong, "runtime_handler"},
+		"device":              {func(c *config) { c.Devices = []*runtimeapi.Device{{HostPath: "/dev/fuse"}} }, cannot, "config.devices"},
+		"CDI device":          {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/g=0"}} }, cannot, "config.CDI_devices"},
+		"stop signal": {func(c *config) {
+			noCommand(c)
+			c.StopSignal = runtimeapi.Signal_SIGNAL_SIGUSR1
+		}, cannot, "config.stop_signal"},
 		"group without user":      {func(c *config) { sc(c).RunAsUser = nil }, wrong, "run_as_group"},
 		"user twice":              {func(c *config) { sc(c).RunAsUsername = "root" }, wrong, "run_as_username"},
-		"strict groups":           {func(c *config) { sc(c).SupplementalGroupsPolicy = runtimeapi.SupplementalGroupsPolicy_Strict }, cannot, "supplemental_groups_policy"},
-		"host network":            {func(c *config) { sc(c).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE }, cannot, "hostNetwork"},
-		"debugger's target":       {func(c *config) { sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET }, cannot, "namespace_options.pid"},
-		"seccomp file":            {func(c *config) { sc(c).Seccomp = localhost }, cannot, "security_context.seccomp"},
-		"AppArmor profile":        {func(c *config) { sc(c).Apparmor = localhost }, cannot, "security_context.apparmor"},
-		"seccomp file, old field": {func(c *config) { sc(c).Seccomp = nil; oldSeccomp(sc(c), "localhost//p.json") }, cannot, "security_context.seccomp"},
-		"AppArmor, old field":     {func(c *config) { sc(c).Apparmor = nil; oldApparmor(sc(c), "localhost/p") }, cannot, "security_context.apparmor"},
-		"huge pages":              {func(c *config) { c.Linux.Resources.HugepageLimits[0].Limit = 2 << 20 }, cannot, "hugepage_limits"},
-		"OOM score out of range":  {func(c *config) { c.Linux.Resources.OomScoreAdj = 1001 }, wrong, "oom_score_adj"},
-		"negative CPU period":     {func(c *config) { c.Linux.Resources.CpuPeriod = -1 }, wrong, "cpu_period"},
-		"variable without name":   {func(c *config) { c.Envs[0].Key = "" }, wrong, "config.envs[0].key"},
-		"variable with =":         {func(c *config) { c.Envs[0].Key = "A=B" }, wrong, "config.envs[0].key"},
-		"value with NUL":          {func(c *config) { c.Envs[0].Value = []byte(secret + "\x00") }, wrong, "config.envs[0].value"},
-		"binary value":            {func(c *config) { c.Envs[0].Value = []byte(secret + "\xff") }, wrong, "config.envs[0].value"},
-		"log outside":             {func(c *config) { c.LogPath = "../other/0.log" }, wrong, "config.log_path"},
-		"log climbs and returns":  {func(c *config) { c.LogPath = "a/../../p/0.log" }, wrong, "config.log_path"},
-		"absolute log":            {func(c *config) { c.LogPath = "/etc/passwd" }, wrong, "config.log_path"},
-		"log that is the folder":  {func(c *config) { c.LogPath = "." }, wrong, "config.log_path"},
-		"relative mount":          {func(c *config) { c.Mounts[0].ContainerPath = "etc" }, wrong, "config.mounts[0].container_path"},
-		"mount of nothing":        {func(c *config) { c.Mounts[1].HostPath = "" }, wrong, "config.mounts[1].host_path"},
-		"mount that climbs":       {func(c *config) { c.Mounts[0].HostPath = "/mnt/../etc" }, wrong, "config.mounts[0].host_path"},
+		"no such signal":          {func(c *config) { c.StopSignal = 99 }, wrong, "config.stop_signal"},
+		"negative user":           {func(c *config) { sc(c).RunAsUser.Value = -1 }, wrong, "run_as_user"},
+		"group of 33 bits":        {func(c *config) { sc(c).RunAsGroup.Value = 1 << 32 }, wrong, "run_as_group"},
+		"the group that is none":  {func(c *config) { sc(c).SupplementalGroups = []int64{7, 1<<32 - 1} }, wrong, "supplemental_groups"},
+		"user and group in one":   {func(c *config) { sc(c).RunAsUser, sc(c).RunAsUsername = nil, "www:adm" }, wrong, "run_as_username"},
+		"no such capability":      {func(c *config) { sc(c).Capabilities.AddCapabilities = []string{"FLY"} }, wrong, "capabilities.add_capabilities"},
+		"no such ambient one":     {func(c *config) { sc(c).Capabilities.AddAmbientCapabilities = []string{"FLY"} }, wrong, "capabilities.add_ambient_capabilities"},
+		"all ambient":             {func(c *config) { sc(c).Capabilities.AddAmbientCapabilities = []string{"ALL"} }, wrong, "capabilities.add_ambient_capabilities"},
+		"relative masked path":    {func(c *config) { sc(c).MaskedPaths = []string{"proc"} }, wrong, "masked_paths"},
+		"climbing read-only path": {func(c *config) { sc(c).ReadonlyPaths = []string{"/a/../b"} }, wrong, "readonly_paths"},
+		"no such profile type":    {func(c *config) { sc(c).Seccomp.ProfileType = 7 }, wrong, "seccomp.profile_type"},
+		"relative profile": {func(c *config) {
+			sc(c).Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p.json"}
+		}, wrong, "seccomp.localhost_ref"},
+		"no such old profile":    {func(c *config) { sc(c).Seccomp = nil; oldSeccomp(sc(c), "strict") }, wrong, "seccomp_profile_path"},
+		"machine with profile":   {func(c *config) { noCommand(c); sc(c).Seccomp = localhost }, cannot, "security_context.seccomp"},
+		"host network":           {func(c *config) { sc(c).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE }, cannot, "hostNetwork"},
+		"debugger's target":      {func(c *config) { sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET }, cannot, "namespace_options.pid"},
+		"profile that is absent": {func(c *config) { sc(c).Seccomp = localhost }, cannot, "security_context.seccomp"},
+		"AppArmor profile":       {func(c *config) { sc(c).Apparmor = localhost }, cannot, "security_context.apparmor"},
+		"absent, old field":      {func(c *config) { sc(c).Seccomp = nil; oldSeccomp(sc(c), "localhost//p.json") }, cannot, "security_context.seccomp"},
+		"AppArmor, old field":    {func(c *config) { sc(c).Apparmor = nil; oldApparmor(sc(c), "localhost/p") }, cannot, "security_context.apparmor"},
+		"huge pages":             {func(c *config) { c.Linux.Resources.HugepageLimits[0].Limit = 2 << 20 }, cannot, "hugepage_limits"},
+		"OOM score out of range": {func(c *config) { c.Linux.Resources.OomScoreAdj = 1001 }, wrong, "oom_score_adj"},
+		"negative CPU period":    {func(c *config) { c.Linux.Resources.CpuPeriod = -1 }, wrong, "cpu_period"},
+		"variable without name":  {func(c *config) { c.Envs[0].Key = "" }, wrong, "config.envs[0].key"},
+		"variable with =":        {func(c *config) { c.Envs[0].Key = "A=B" }, wrong, "config.envs[0].key"},
+		"value with NUL":         {func(c *config) { c.Envs[0].Value = []byte(secret + "\x00") }, wrong, "config.envs[0].value"},
+		"binary value":           {func(c *config) { c.Envs[0].Value = []byte(secret + "\xff") }, wrong, "config.envs[0].value"},
+		"log outside":            {func(c *config) { c.LogPath = "../other/0.log" }, wrong, "config.log_path"},
+		"log climbs and returns": {func(c *config) { c.LogPath = "a/../../p/0.log" }, wrong, "config.log_path"},
+		"absolute log":           {func(c *config) { c.LogPath = "/etc/passwd" }, wrong, "config.log_path"},
+		"log that is the folder": {func(c *config) { c.LogPath = "." }, wrong, "config.log_path"},
+		"relative mount":         {func(c *config) { c.Mounts[0].ContainerPath = "etc" }, wrong, "config.mounts[0].container_path"},
+		"mount of nothing":       {func(c *config) { c.Mounts[1].HostPath = "" }, wrong, "config.mounts[1].host_path"},
+		"mount that climbs":      {func(c *config) { c.Mounts[0].HostPath = "/mnt/../etc" }, wrong, "config.mounts[0].host_path"},
 		"image volume": {func(c *config) {
 			c.Mounts[0] = &runtimeapi.Mount{ContainerPath: "/v", Image: &runtimeapi.ImageSpec{Image: "x"}}
 		}, cannot, "config.mounts[0].image"},
@@ -105,9 +130,6 @@ func TestContainersThatAreRefused(t *testing.T) {
 			c.Mounts[0].RecursiveReadOnly = true
 		}, wrong, "recursive_read_only"},
 		"recursive but propagating": {func(c *config) { c.Mounts[1].RecursiveReadOnly = true }, wrong, "recursive_read_only"},
-		"recursive": {func(c *config) {
-			c.Mounts[0].RecursiveReadOnly, c.Mounts[0].Readonly = true, true
-		}, cannot, "recursive_read_only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := newFake()
@@ -127,7 +149,7 @@ func TestContainersThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestRulesForAProcessOnTheHostAreAcceptedWithoutEffect(t *testing.T) {
+func TestSecurityContextsThatAreAccepted(t *testing.T) {
 	for name, change := range map[string]func(*runtimeapi.LinuxContainerSecurityContext){
 		"no security context": func(sc *runtimeapi.LinuxContainerSecurityContext) { proto.Reset(sc) },
 		"all capabilities": func(sc *runtimeapi.LinuxContainerSecurityContext) {

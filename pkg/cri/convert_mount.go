@@ -20,11 +20,12 @@ func mounts(in []*runtimeapi.Mount) ([]vm.Mount, error) {
 			return nil, err
 		}
 		out = append(out, vm.Mount{
-			ContainerPath:  m.GetContainerPath(),
-			HostPath:       m.GetHostPath(),
-			ReadOnly:       m.GetReadonly(),
-			HostToGuest:    m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER,
-			SELinuxRelabel: m.GetSelinuxRelabel(),
+			ContainerPath:     m.GetContainerPath(),
+			HostPath:          m.GetHostPath(),
+			ReadOnly:          m.GetReadonly(),
+			RecursiveReadOnly: m.GetRecursiveReadOnly(),
+			HostToGuest:       m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER,
+			SELinuxRelabel:    m.GetSelinuxRelabel(),
 		})
 	}
 	return out, nil
@@ -71,7 +72,7 @@ func checkReadOnly(field string, m *runtimeapi.Mount) error {
 	if !m.GetReadonly() || m.GetPropagation() != runtimeapi.MountPropagation_PROPAGATION_PRIVATE {
 		return invalid(field+".recursive_read_only", "needs readonly and private propagation")
 	}
-	return refused(field+".recursive_read_only", "the runtime handler does not offer it (see Status); use readonly")
+	return nil
 }
 
 // mountsBack tells a container's mounts as they were asked for.
@@ -79,10 +80,11 @@ func mountsBack(in []vm.Mount) []*runtimeapi.Mount {
 	out := make([]*runtimeapi.Mount, 0, len(in))
 	for _, m := range in {
 		back := &runtimeapi.Mount{
-			ContainerPath:  m.ContainerPath,
-			HostPath:       m.HostPath,
-			Readonly:       m.ReadOnly,
-			SelinuxRelabel: m.SELinuxRelabel,
+			ContainerPath:     m.ContainerPath,
+			HostPath:          m.HostPath,
+			Readonly:          m.ReadOnly,
+			RecursiveReadOnly: m.RecursiveReadOnly,
+			SelinuxRelabel:    m.SELinuxRelabel,
 		}
 		if m.HostToGuest {
 			back.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER

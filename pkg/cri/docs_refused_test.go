@@ -35,20 +35,16 @@ func refusedFields() map[string]*runtimeapi.ContainerConfig {
 		"ContainerConfig.CDI_devices": {CDIDevices: []*runtimeapi.CDIDevice{{}}},
 		"ContainerConfig.stop_signal": {StopSignal: runtimeapi.Signal_SIGNAL_SIGTERM},
 
-		"Mount.uidMappings":         mount(&runtimeapi.Mount{UidMappings: ids}),
-		"Mount.gidMappings":         mount(&runtimeapi.Mount{GidMappings: ids}),
-		"Mount.recursive_read_only": mount(&runtimeapi.Mount{Readonly: true, RecursiveReadOnly: true}),
-		"Mount.image":               mount(&runtimeapi.Mount{Image: &runtimeapi.ImageSpec{Image: "i"}}),
-		"Mount.mount_options":       mount(&runtimeapi.Mount{MountOptions: []string{"noexec"}}),
+		"Mount.uidMappings":   mount(&runtimeapi.Mount{UidMappings: ids}),
+		"Mount.gidMappings":   mount(&runtimeapi.Mount{GidMappings: ids}),
+		"Mount.image":         mount(&runtimeapi.Mount{Image: &runtimeapi.ImageSpec{Image: "i"}}),
+		"Mount.mount_options": mount(&runtimeapi.Mount{MountOptions: []string{"noexec"}}),
 
 		"NamespaceOption.userns_options": users(&runtimeapi.UserNamespace{Mode: pod}),
 		"UserNamespace.mode":             users(&runtimeapi.UserNamespace{Mode: pod}),
 		"UserNamespace.uids":             users(&runtimeapi.UserNamespace{Mode: pod, Uids: ids}),
 		"UserNamespace.gids":             users(&runtimeapi.UserNamespace{Mode: pod, Gids: ids}),
 
-		"LinuxContainerSecurityContext.supplemental_groups_policy": security(&runtimeapi.LinuxContainerSecurityContext{
-			SupplementalGroupsPolicy: runtimeapi.SupplementalGroupsPolicy_Strict,
-		}),
 		"LinuxContainerSecurityContext.seccomp":  security(&runtimeapi.LinuxContainerSecurityContext{Seccomp: local}),
 		"LinuxContainerSecurityContext.apparmor": security(&runtimeapi.LinuxContainerSecurityContext{Apparmor: local}),
 		"LinuxContainerSecurityContext.seccomp_profile_path": security(&runtimeapi.LinuxContainerSecurityContext{

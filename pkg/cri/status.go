@@ -67,13 +67,14 @@ func condition(kind, reason string, err error) *runtimeapi.RuntimeCondition {
 	return &runtimeapi.RuntimeCondition{Type: kind, Reason: reason, Message: err.Error()}
 }
 
-// runtimeHandlers lists the default handler and the named ones. Features are false as
-// long as mounts are not applied and guests have users of their own.
+// runtimeHandlers lists the default handler and the named ones, which run the same VMs.
+// user_namespaces is false: guests have users of their own, whatever the host maps.
 func runtimeHandlers(names []string) []*runtimeapi.RuntimeHandler {
-	out := []*runtimeapi.RuntimeHandler{{Features: &runtimeapi.RuntimeHandlerFeatures{}}}
+	features := &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true}
+	out := []*runtimeapi.RuntimeHandler{{Features: features}}
 	for _, name := range names {
 		if name != "" { // "Name must be unique in StatusResponse."
-			out = append(out, &runtimeapi.RuntimeHandler{Name: name, Features: &runtimeapi.RuntimeHandlerFeatures{}})
+			out = append(out, &runtimeapi.RuntimeHandler{Name: name, Features: features})
 		}
 	}
 	return out

@@ -65,7 +65,7 @@ func TestStatusListsEachHandlerOnce(t *testing.T) {
 	var names []string
 	for _, h := range got.GetRuntimeHandlers() {
 		names = append(names, h.GetName())
-		if f := h.GetFeatures(); f == nil || f.GetRecursiveReadOnlyMounts() || f.GetUserNamespaces() {
+		if f := h.GetFeatures(); f == nil || !f.GetRecursiveReadOnlyMounts() || f.GetUserNamespaces() {
 			t.Errorf("handler %q claims %v", h.GetName(), f)
 		}
 	}

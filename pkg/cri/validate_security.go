@@ -8,35 +8,32 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+const securityField = "config.linux.security_context."
+
 // checkSandboxSecurity looks at a sandbox's security context. By the CRI it holds for
 // processes of the sandbox itself, of which a VM has none; namespaces are what counts.
 func checkSandboxSecurity(sc *runtimeapi.LinuxSandboxSecurityContext) error {
-	const field = "config.linux.security_context."
 	// "run_as_group should only be specified when run_as_user is specified; otherwise,
 	// the runtime MUST error."
 	if sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil {
-		return invalid(field+"run_as_group", "is set without run_as_user")
+		return invalid(securityField+"run_as_group", "is set without run_as_user")
 	}
-	return checkNamespaces(field+"namespace_options", sc.GetNamespaceOptions())
+	return checkNamespaces(securityField+"namespace_options", sc.GetNamespaceOptions())
 }
 
-// checkContainerSecurity looks at a container's security context: see the package
-// comment for what is satisfied by the VM, and what is refused.
-func checkContainerSecurity(sc *runtimeapi.LinuxContainerSecurityContext) error {
-	const field = "config.linux.security_context."
+// checkContainerSecurity looks at what a container's security context may not ask for. What
+// it may is for security to convert.
+func checkContainerSecurity(sc *runtimeapi.LinuxContainerSecurityContext, hasCommand bool) error {
 	// "Only one of run_as_user and run_as_username can be specified at a time."
 	if sc.GetRunAsUser() != nil && sc.GetRunAsUsername() != "" {
-		return invalid(field+"run_as_username", "is set together with run_as_user")
+		return invalid(securityField+"run_as_username", "is set together with run_as_user")
 	}
 	// "run_as_group should only be specified when run_as_user or run_as_username is
 	// specified; otherwise, the runtime MUST error."
 	if sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil && sc.GetRunAsUsername() == "" {
-		return invalid(field+"run_as_group", "is set without run_as_user or run_as_username")
+		return invalid(securityField+"run_as_group", "is set without run_as_user or run_as_username")
 	}
-	if sc.GetSupplementalGroupsPolicy() == runtimeapi.SupplementalGroupsPolicy_Strict {
-		return refused(field+"supplemental_groups_policy", "the guest decides on its users' groups; use Merge")
-	}
-	if err := checkNamespaces(field+"namespace_options", sc.GetNamespaceOptions()); err != nil {
+	if err := checkNamespaces(securityField+"namespace_options", sc.GetNamespaceOptions()); err != nil {
 		return err
 	}
 	// "Privileged mode is incompatible with the following options. If privileged is set,
@@ -44,11 +41,11 @@ func checkContainerSecurity(sc *runtimeapi.LinuxContainerSecurityContext) error 
 	if sc.GetPrivileged() {
 		return nil
 	}
-	if localhostProfile(sc.GetSeccomp(), deprecatedSeccomp(sc)) {
-		return refused(field+"seccomp", "a profile of the host cannot filter the guest kernel's calls; use RuntimeDefault")
+	if !hasCommand && localhostProfile(sc.GetSeccomp(), deprecatedSeccomp(sc)) {
+		return refused(securityField+"seccomp", "a profile is for the container's command, and this one has none; use RuntimeDefault")
 	}
 	if localhostProfile(sc.GetApparmor(), deprecatedApparmor(sc)) {
-		return refused(field+"apparmor", "a profile of the host does not hold inside the guest; use RuntimeDefault")
+		return refused(securityField+"apparmor", "a profile of the host does not hold inside the guest; use RuntimeDefault")
 	}
 	return nil
 }
