@@ -5,6 +5,8 @@ package domainxml
 import (
 	"testing"
 
+	"libvirt.org/go/libvirtxml"
+
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -54,6 +56,8 @@ func TestDevicesMatchTheirGoldenFiles(t *testing.T) {
 		"panic":            {configure: panicDevice},
 		"balloon":          {configure: balloon},
 		"video":            {configure: video},
+		"share":            {share, func(m *vm.Machine) { m.Share = "/run/vmlet/shares/0123" }},
+		"share-none":       {configure: share},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := machine()
@@ -71,4 +75,10 @@ func TestDiskLettersFollowLinux(t *testing.T) {
 			t.Errorf("letters(%d) = %q, want %q", n, got, want)
 		}
 	}
+}
+
+func TestPluggedShareIsTheSameDeviceWithASocket(t *testing.T) {
+	d := &libvirtxml.Domain{Devices: &libvirtxml.DomainDeviceList{}}
+	d.Devices.Filesystems = append(d.Devices.Filesystems, *SharePlug("/run/vmlet/agent/0123.fs"))
+	compareGolden(t, "share-plug", d)
 }

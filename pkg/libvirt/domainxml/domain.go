@@ -36,6 +36,7 @@ var configurators = []configurator{
 	rng,
 	watchdog,
 	panicDevice,
+	share,
 	balloon,
 	video,
 }

@@ -88,6 +88,7 @@ func TestMachinesThatCannotRunAreInvalid(t *testing.T) {
 		"long serial":              func(m *vm.Machine) { m.Disks[0].Serial = "123456789012345678901" },
 		"NIC without tap":          func(m *vm.Machine) { m.NICs[0].Tap = "" },
 		"NIC without MAC":          func(m *vm.Machine) { m.NICs[0].MAC = "" },
+		"relative share":           func(m *vm.Machine) { m.Share = "shares" },
 		"no console spool":         func(m *vm.Machine) { m.ConsoleSpool = "" },
 		"relative output spool":    func(m *vm.Machine) { m.OutputSpool = "output.spool" },
 		"relative agent socket":    func(m *vm.Machine) { m.AgentSocket = "agent.sock" },
