@@ -36,14 +36,7 @@ func attach(m vm.ShareMount, target string) (err error) {
 		return fmt.Errorf("copy the mount: %w", err)
 	}
 	defer func() { err = errors.Join(err, unix.Close(tree)) }()
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
-	if m.ReadOnly {
-		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
-	}
-	if m.HostToGuest {
-		attr.Propagation = unix.MS_SLAVE
-	}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+	if err := setFlags(tree, m); err != nil {
 		return fmt.Errorf("set the mount's flags: %w", err)
 	}
 	if err := makeMountPoint(target, folder); err != nil {
@@ -53,6 +46,24 @@ func attach(m vm.ShareMount, target string) (err error) {
 		return fmt.Errorf("put the mount into the tree: %w", err)
 	}
 	return nil
+}
+
+// setFlags makes a copy of mounts what m says, before it is anywhere.
+func setFlags(tree int, m vm.ShareMount) error {
+	all := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
+	if m.HostToGuest {
+		all.Propagation = unix.MS_SLAVE
+	}
+	if m.ReadOnly && m.RecursiveReadOnly {
+		all.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &all); err != nil {
+		return err
+	}
+	if !m.ReadOnly || m.RecursiveReadOnly {
+		return nil
+	}
+	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
 // open resolves a host path, links and all, and tells whether it is a folder.

@@ -9,15 +9,15 @@
 //	<state>/shares/ID/0-...  a mount, a recursive bind of one host folder or file
 //
 // What a guest asks virtiofsd for is resolved below ID. The tmpfs is read-only there, so
-// that a guest can make nothing outside of what was shared; read-only mounts are so in the
-// host's kernel, with all that is mounted below them, whatever the guest's root does.
+// that a guest can make nothing outside of what was shared. A read-only mount is so in the
+// host's kernel, whatever the guest's root does; what is mounted below it is so only where
+// the mount is recursively read-only (CRI Mount.recursive_read_only).
 //
 // Nothing here is ever removed but empty folders: what was mounted is unmounted, the tmpfs
 // takes the mount points with it, and a folder that is no mount point is removed only by
 // rmdir(2), which refuses one that has anything in it.
 //
 // Propagation: a mount gets nothing from the host, unless it is HostToGuest: then what is
-// mounted below the host path later appears in the share too (mount_namespaces(7), slave).
-// Such a later mount is as writable as it is on the host, as in a container: recursive
-// read-only holds for what was there. Nothing that the guest does comes back as a mount.
+// mounted below the host path later appears in the share too (mount_namespaces(7), slave),
+// as writable as it is on the host. Nothing that the guest does comes back as a mount.
 package share

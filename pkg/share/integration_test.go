@@ -161,18 +161,25 @@ func TestNothingCanBeMadeBesideTheMounts(t *testing.T) {
 	}
 }
 
-func TestReadOnlyHoldsForMountsBelowToo(t *testing.T) {
+func TestReadOnlyHoldsForMountsBelowWhereItIsRecursive(t *testing.T) {
 	h := newHost(t)
 	h.folder("data/below")
 	h.mount("none", h.dir+"/data/below", "tmpfs", 0)
 	h.file("data/below/f", "before")
 	file := h.file("single", "before")
-	at := h.create(vm.ShareMount{HostPath: h.dir + "/data", GuestPath: "/data", ReadOnly: true},
-		vm.ShareMount{HostPath: file, GuestPath: "/single", ReadOnly: true})
-	for _, path := range []string{at[0] + "/new", at[0] + "/below/new", at[0] + "/below/f", at[1]} {
+	at := h.create(
+		vm.ShareMount{HostPath: h.dir + "/data", GuestPath: "/data", ReadOnly: true, RecursiveReadOnly: true},
+		vm.ShareMount{HostPath: file, GuestPath: "/single", ReadOnly: true},
+		vm.ShareMount{HostPath: h.dir + "/data", GuestPath: "/plain", ReadOnly: true},
+	)
+	for _, path := range []string{at[0] + "/new", at[0] + "/below/new", at[0] + "/below/f", at[1], at[2] + "/new"} {
 		if err := os.WriteFile(path, []byte("after"), 0o644); !errors.Is(err, unix.EROFS) {
 			t.Errorf("write %s: %v, want a read-only file system", path, err)
 		}
+	}
+	h.must(os.WriteFile(at[2]+"/below/f", []byte("guest"), 0o644))
+	if got := read(at[0] + "/below/f"); got != "guest" {
+		t.Errorf("read %q", got)
 	}
 	h.must(os.WriteFile(h.dir+"/data/below/f", []byte("host"), 0o644))
 	if got := read(at[0] + "/below/f"); got != "host" {

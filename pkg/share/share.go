@@ -167,7 +167,8 @@ func (s *Shares) prepare() error {
 func place(mounts []vm.ShareMount) []vm.ShareMount {
 	placed := make([]vm.ShareMount, len(mounts))
 	for i, m := range mounts {
-		sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %t %t", m.HostPath, m.GuestPath, m.ReadOnly, m.HostToGuest))
+		sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %t %t %t",
+			m.HostPath, m.GuestPath, m.ReadOnly, m.RecursiveReadOnly, m.HostToGuest))
 		m.Source = fmt.Sprintf("%d-%x", i, sum[:6])
 		placed[i] = m
 	}
