@@ -81,6 +81,12 @@ func (c Config) numberProblems() []problem {
 	if c.Defaults.Memory < c.Defaults.MinimumMemory {
 		add("defaults.memory", "%s is less than defaults.minimumMemory, %s", c.Defaults.Memory, c.Defaults.MinimumMemory)
 	}
+	if c.Defaults.AgentTimeout <= 0 || c.Defaults.AgentTimeout > time.Hour {
+		add("defaults.agentTimeout", "%s is not between 0 and 1h", c.Defaults.AgentTimeout)
+	}
+	if c.GuestAgent.Binary != "" && !filepath.IsAbs(c.GuestAgent.Binary) {
+		add("guestAgent.binary", "%q is not an absolute path", c.GuestAgent.Binary)
+	}
 	if c.CNI.Timeout < time.Second {
 		add("cni.timeout", "%s is less than 1s", c.CNI.Timeout)
 	}
@@ -93,9 +99,7 @@ func (c Config) numberProblems() []problem {
 	if c.Images.MaxVirtualSize < 1<<20 {
 		add("images.maxVirtualSize", "%s is less than 1MiB", c.Images.MaxVirtualSize)
 	}
-	if text := loopback(c.Stream.Address); text != "" {
-		add("stream.address", "%s", text)
-	}
+	out = append(out, c.Stream.problems()...)
 	if c.Metrics.Address != "" {
 		if _, _, err := net.SplitHostPort(c.Metrics.Address); err != nil {
 			add("metrics.address", "%q is not HOST:PORT", c.Metrics.Address)
@@ -113,16 +117,31 @@ func (c Config) numberProblems() []problem {
 	return out
 }
 
-// loopback says what is wrong with an address that must be HOST:PORT on loopback.
-func loopback(address string) string {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Sprintf("%q is not IP:PORT", address)
+// problems judges where streams are served, and how.
+func (s Stream) problems() []problem {
+	var out []problem
+	add := func(key, format string, args ...any) { out = append(out, problem{key, fmt.Sprintf(format, args...)}) }
+	address, err := netip.ParseAddrPort(s.Address)
+	switch {
+	case err != nil:
+		add("stream.address", "%q is not IP:PORT", s.Address)
+	case address.Addr().IsUnspecified():
+		add("stream.address", "%s is no address that a client could be sent to; give one of the host's", address.Addr())
+	case !address.Addr().IsLoopback() && s.TLSCert == "":
+		add("stream.address", "%s is not a loopback address; streams carry shells: give stream.tlsCert and stream.tlsKey", address.Addr())
 	}
-	if !ap.Addr().IsLoopback() {
-		return fmt.Sprintf("%s is not a loopback address; streams carry shells and have no TLS", ap.Addr())
+	for key, path := range map[string]string{"stream.tlsCert": s.TLSCert, "stream.tlsKey": s.TLSKey} {
+		if path != "" && !filepath.IsAbs(path) {
+			add(key, "%q is not an absolute path", path)
+		}
 	}
-	return ""
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		add("stream.tlsCert", "a certificate and its key are needed, not one of them")
+	}
+	if s.IdleTimeout < time.Second {
+		add("stream.idleTimeout", "%s is less than 1s", s.IdleTimeout)
+	}
+	return out
 }
 
 func quoted(words []string) string {

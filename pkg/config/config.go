@@ -12,23 +12,24 @@ import (
 // Config is the whole configuration. The commented default (`vmlet config default`)
 // is its reference.
 type Config struct {
-	Listen         Listen   `yaml:"listen"`
-	Root           string   `yaml:"root"`
-	State          string   `yaml:"state"`
-	Libvirt        Libvirt  `yaml:"libvirt"`
-	QEMU           QEMU     `yaml:"qemu"`
-	Virtualization string   `yaml:"virtualization"`
-	Cgroups        string   `yaml:"cgroups"`
-	CgroupDriver   string   `yaml:"cgroupDriver"`
-	CNI            CNI      `yaml:"cni"`
-	Stream         Stream   `yaml:"stream"`
-	Images         Images   `yaml:"images"`
-	Console        Console  `yaml:"console"`
-	Log            Log      `yaml:"log"`
-	Metrics        Metrics  `yaml:"metrics"`
-	Stats          Stats    `yaml:"stats"`
-	Handlers       []string `yaml:"runtimeHandlers"`
-	Defaults       Defaults `yaml:"defaults"`
+	Listen         Listen     `yaml:"listen"`
+	Root           string     `yaml:"root"`
+	State          string     `yaml:"state"`
+	Libvirt        Libvirt    `yaml:"libvirt"`
+	QEMU           QEMU       `yaml:"qemu"`
+	Virtualization string     `yaml:"virtualization"`
+	Cgroups        string     `yaml:"cgroups"`
+	CgroupDriver   string     `yaml:"cgroupDriver"`
+	CNI            CNI        `yaml:"cni"`
+	Stream         Stream     `yaml:"stream"`
+	Images         Images     `yaml:"images"`
+	Console        Console    `yaml:"console"`
+	Log            Log        `yaml:"log"`
+	Metrics        Metrics    `yaml:"metrics"`
+	Stats          Stats      `yaml:"stats"`
+	GuestAgent     GuestAgent `yaml:"guestAgent"`
+	Handlers       []string   `yaml:"runtimeHandlers"`
+	Defaults       Defaults   `yaml:"defaults"`
 }
 
 // Listen is the socket that CRI is served on.
@@ -59,7 +60,10 @@ type CNI struct {
 
 // Stream is the server of exec, attach and port-forward streams.
 type Stream struct {
-	Address string `yaml:"address"`
+	Address     string        `yaml:"address"`
+	TLSCert     string        `yaml:"tlsCert"`
+	TLSKey      string        `yaml:"tlsKey"`
+	IdleTimeout time.Duration `yaml:"idleTimeout"`
 }
 
 // Images says how image names are resolved.
@@ -96,6 +100,11 @@ type Stats struct {
 	Interval time.Duration `yaml:"interval"`
 }
 
+// GuestAgent says where vmlet-agent is for guests whose image lacks it.
+type GuestAgent struct {
+	Binary string `yaml:"binary"`
+}
+
 // Defaults are the node's answers where a pod asks for nothing.
 type Defaults struct {
 	VCPUs           int      `yaml:"vcpus"`
@@ -108,6 +117,8 @@ type Defaults struct {
 	RNG             bool     `yaml:"rng"`
 	Watchdog        Watchdog `yaml:"watchdog"`
 	AgentChannel    bool     `yaml:"agentChannel"`
+	// AgentTimeout is how long a command waits for vmlet-agent in its guest.
+	AgentTimeout time.Duration `yaml:"agentTimeout"`
 }
 
 // CPU is the guest's CPU model, in libvirt's words.

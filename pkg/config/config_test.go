@@ -36,6 +36,13 @@ func TestFileChangesOnlyWhatItNames(t *testing.T) {
 	}
 }
 
+func TestStreamsAreServedOffLoopbackWithTLS(t *testing.T) {
+	c, err := config.Parse("f", []byte("stream: {address: '192.0.2.1:1', tlsCert: /c, tlsKey: /k}\n"))
+	if err != nil || c.Stream.Address != "192.0.2.1:1" || c.Stream.IdleTimeout != 4*time.Hour {
+		t.Errorf("config = %+v, %v", c.Stream, err)
+	}
+}
+
 func TestEmptyFileIsTheDefault(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "---\n"} {
 		if _, err := config.Parse("f", []byte(text)); err != nil {
@@ -57,7 +64,12 @@ func TestWrongFilesSayWhereAndWhatWouldBeRight(t *testing.T) {
 		"list wanted":            {"cni: {binDirs: /opt}\n", `f:1:16: cni.binDirs: wants a list`},
 		"keys wanted":            {"log: info\n", `f:1:6: log: wants keys and values: level, format`},
 		"relative path":          {"root: var\n", `f:1:7: root: "var" is not an absolute path`},
-		"streams off loopback":   {"stream: {address: '0.0.0.0:1'}\n", `0.0.0.0 is not a loopback address`},
+		"streams off loopback":   {"stream: {address: '192.0.2.1:1'}\n", `f:1:19: stream.address: 192.0.2.1 is not a loopback address`},
+		"streams everywhere":     {"stream: {address: '0.0.0.0:1'}\n", `0.0.0.0 is no address that a client could be sent to`},
+		"streams by name":        {"stream: {address: 'localhost:1'}\n", `"localhost:1" is not IP:PORT`},
+		"half of a key pair":     {"stream:\n  address: '192.0.2.1:1'\n  tlsCert: /c\n", `f:3:12: stream.tlsCert: a certificate and its key are needed`},
+		"a relative key":         {"stream: {tlsCert: /c, tlsKey: k}\n", `stream.tlsKey: "k" is not an absolute path`},
+		"idle for no time":       {"stream: {idleTimeout: 0s}\n", `stream.idleTimeout: 0s is less than 1s`},
 		"twice":                  {"root: /a\nroot: /b\n", `f:2:1: root: is given twice`},
 		"memory below minimum":   {"defaults: {memory: 32MiB}\n", `f:1:20: defaults.memory: 32MiB is less than defaults.minimumMemory, 64MiB`},
 		"no YAML":                {"a: [", `f: line 1`},

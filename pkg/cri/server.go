@@ -28,6 +28,8 @@ type Config struct {
 	CgroupDriver string
 	// ExecLimit is the longest that an ExecSync may take, 0 for DefaultExecLimit.
 	ExecLimit time.Duration
+	// Streams promises the streams of Exec, Attach and PortForward.
+	Streams Streams
 	// Starting returns why the daemon does not serve yet, nil once it does. Status tells
 	// it as the reason of both conditions. A nil function is a daemon that serves.
 	Starting func() error

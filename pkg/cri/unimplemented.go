@@ -13,9 +13,6 @@ import (
 
 // instead says, for each RPC that is not implemented, what to use in its place.
 var instead = map[string]string{
-	"Exec":                      "use ExecSync (crictl exec --sync); streaming is not served yet",
-	"Attach":                    "the serial console is in the container's log; streaming is not served yet",
-	"PortForward":               "reach the pod's IP; streaming is not served yet",
 	"UpdateContainerResources":  "a VM keeps the size it was created with; create the container anew",
 	"UpdatePodSandboxResources": "a VM keeps the size it was created with; create the pod anew",
 	"CheckpointContainer":       "a VM cannot be checkpointed yet",
@@ -34,21 +31,6 @@ var instead = map[string]string{
 
 func unimplemented(rpc string) error {
 	return fmt.Errorf("%s: %s: %w", rpc, instead[rpc], errdefs.ErrNotImplemented)
-}
-
-// Exec is not implemented.
-func (*Server) Exec(context.Context, *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	return nil, unimplemented("Exec")
-}
-
-// Attach is not implemented.
-func (*Server) Attach(context.Context, *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	return nil, unimplemented("Attach")
-}
-
-// PortForward is not implemented.
-func (*Server) PortForward(context.Context, *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
-	return nil, unimplemented("PortForward")
 }
 
 // UpdateContainerResources is not implemented.

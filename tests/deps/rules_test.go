@@ -63,10 +63,12 @@ var rules = append([]rule{
 	{"pkg/doctor", []string{"pkg/vm", "pkg/config", "pkg/paths", "pkg/qemuconf", "pkg/version"},
 		"preflight checks: what they ask of an adapter is a small interface of their own"},
 
-	{"pkg/cri", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/seccomp", "pkg/version"},
+	{"pkg/cri", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/seccomp", "pkg/streaming", "pkg/version"},
 		"handlers: validate, convert, one call of pkg/lifecycle, convert back. An adapter behind its back would skip lock and record"},
 	{"pkg/vmapi", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/version", "proto/..."},
 		"handlers: validate, convert, one call of pkg/lifecycle, convert back. An adapter behind its back would skip lock and record"},
+	{"pkg/streaming", []string{"pkg/vm"},
+		"the streams of exec, attach and port-forward: their protocols on one side, the use cases as an interface on the other"},
 	{"pkg/server", []string{"pkg/vm", "pkg/config", "pkg/log", "pkg/paths", "pkg/version"},
 		"sockets and interceptors: handlers are registered on it, it knows none of them"},
 	{"proto/...", nil, "generated from .proto files: it depends on nothing of ours"},
