@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -24,6 +23,8 @@ type Pod struct {
 	Image       string
 	Annotations map[string]string
 	Resources   *runtimeapi.LinuxContainerResources
+	// Command runs in the guest as its main process; none for a guest that simply boots.
+	Command []string
 	// Sandbox and Container may change the requests.
 	Sandbox   func(*runtimeapi.PodSandboxConfig)
 	Container func(*runtimeapi.ContainerConfig)
@@ -64,6 +65,7 @@ func (*Node) ContainerConfig(p Pod, attempt uint32) *runtimeapi.ContainerConfig 
 	c := &runtimeapi.ContainerConfig{
 		Metadata: &runtimeapi.ContainerMetadata{Name: "vm", Attempt: attempt},
 		Image:    &runtimeapi.ImageSpec{Image: image},
+		Command:  p.Command,
 		LogPath:  fmt.Sprintf("vm/%d.log", attempt),
 		Linux:    &runtimeapi.LinuxContainerConfig{Resources: p.Resources},
 	}
@@ -122,31 +124,6 @@ func (r *Running) Start() {
 	}
 }
 
-// LogPath is the present container's log.
-func (r *Running) LogPath() string {
-	return filepath.Join(r.node.LogDir(), r.pod.Name, fmt.Sprintf("vm/%d.log", r.ContainerAttempt))
-}
-
-// Log is the text of the present container's log, without the CRI prefixes.
-func (r *Running) Log() string {
-	b, err := os.ReadFile(r.LogPath())
-	if err != nil {
-		return ""
-	}
-	var text strings.Builder
-	for line := range strings.Lines(string(b)) {
-		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
-		if len(parts) < 4 {
-			continue
-		}
-		text.WriteString(parts[3])
-		if parts[2] == "F" {
-			text.WriteByte('\n')
-		}
-	}
-	return text.String()
-}
-
 var readyLine = regexp.MustCompile(`READY boot_id=([0-9a-f-]{36})`)
 
 // WaitReady waits for the guest's READY line in the log and returns its boot ID.
@@ -160,7 +137,7 @@ func (r *Running) WaitReady() string {
 func (r *Running) WaitBoots(n int) []string {
 	r.node.t.Helper()
 	var ids []string
-	r.node.Eventually(2*time.Minute, func() error {
+	r.node.Eventually(logPatience, func() error {
 		ids = nil
 		for _, m := range readyLine.FindAllStringSubmatch(r.Log(), -1) {
 			ids = append(ids, m[1])
@@ -212,14 +189,24 @@ func (r *Running) BootID() string {
 // Exec runs a command in the guest and returns its stdout; it must exit with 0.
 func (r *Running) Exec(command ...string) string {
 	r.node.t.Helper()
-	res, err := r.node.ExecSync(r.node.t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: r.ContainerID, Cmd: command, Timeout: 60})
+	out, err := r.TryExec(r.node.t.Context(), command...)
 	if err != nil {
-		r.node.t.Fatalf("exec %v: %v", command, err)
+		r.node.t.Fatal(err)
+	}
+	return out
+}
+
+// TryExec runs a command in the guest and returns its stdout; an exit code that is not 0
+// is an error.
+func (r *Running) TryExec(ctx context.Context, command ...string) (string, error) {
+	res, err := r.node.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: r.ContainerID, Cmd: command, Timeout: 60})
+	if err != nil {
+		return "", fmt.Errorf("exec %v: %w", command, err)
 	}
 	if res.GetExitCode() != 0 {
-		r.node.t.Fatalf("exec %v: exit code %d: %s%s", command, res.GetExitCode(), res.GetStdout(), res.GetStderr())
+		return "", fmt.Errorf("exec %v: exit code %d: %s%s", command, res.GetExitCode(), res.GetStdout(), res.GetStderr())
 	}
-	return strings.TrimSpace(string(res.GetStdout()))
+	return strings.TrimSpace(string(res.GetStdout())), nil
 }
 
 // ExecDetached runs a shell command in the guest that may end the guest; its result, and
@@ -300,5 +287,8 @@ func (n *Node) Eventually(patience time.Duration, check func() error) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+// logPatience is enough for a guest that boots beside others under software emulation.
+const logPatience = 2 * time.Minute
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -45,7 +46,7 @@ func startRegistry() (*Registry, error) {
 		inner.ServeHTTP(w, req)
 	})}
 	go func() { _ = r.server.Serve(listener) }() //nolint:errcheck // ends with Close
-	err = r.pushTiny()
+	err = r.pushDisk("tiny:1", "tiny.qcow2")
 	return r, err
 }
 
@@ -64,12 +65,23 @@ func TheRegistry() *Registry { return the.registry }
 // TinyImage is the name of the tiny guest's image.
 func TinyImage() string { return the.registry.Host + "/tiny:1" }
 
-func (r *Registry) pushTiny() error {
-	disk, err := os.ReadFile(Bin("tiny.qcow2"))
+// QGAImage is the name of the tiny guest's image without vmlet-agent.
+func QGAImage(t *testing.T) string {
+	t.Helper()
+	if err := pushQGA(); err != nil {
+		t.Fatal(err)
+	}
+	return the.registry.Host + "/tiny:qga"
+}
+
+var pushQGA = sync.OnceValue(func() error { return the.registry.pushDisk("tiny:qga", "tiny-qga.qcow2") })
+
+func (r *Registry) pushDisk(nameAndTag, file string) error {
+	disk, err := os.ReadFile(Bin(file))
 	if err != nil {
 		return fmt.Errorf("%w (make guest-image builds it)", err)
 	}
-	return r.Push("tiny:1", disk)
+	return r.Push(nameAndTag, disk)
 }
 
 // Push puts a disk into the registry as NAME:TAG, by the containerDisk convention.
