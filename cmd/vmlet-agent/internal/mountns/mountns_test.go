@@ -11,8 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/guesttest"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountns"
 )
+
+func TestMain(m *testing.M) { guesttest.Run(m.Run) }
 
 func needRoot(t *testing.T) {
 	t.Helper()
@@ -81,19 +84,21 @@ func TestAReadOnlyRootLeavesTheContainersOwnMountsAlone(t *testing.T) {
 // A volume over a file system of the guest hides that one: it is not its to be read-only.
 func TestAReadOnlyRootFindsTheMountThatHidesTheGuests(t *testing.T) {
 	needRoot(t)
-	outer, volume, place := mountns.NewSet(), t.TempDir(), t.TempDir()
-	// The guest of this test has a file system of its own at place.
-	must(t, outer.Do("guest", func() error {
-		if err := unix.Mount(t.TempDir(), place, "", unix.MS_BIND, ""); err != nil {
-			return err
+	s, volume, place, other := mountns.NewSet(), t.TempDir(), t.TempDir(), t.TempDir()
+	for _, dir := range []string{place, other} {
+		must(t, unix.Mount(t.TempDir(), dir, "", unix.MS_BIND, ""))
+		t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	}
+	bind(t, s, "a", volume, place)
+	must(t, s.DoRestricted("a", mountns.Restrictions{ReadonlyRoot: true}, func() error {
+		if err := write(filepath.Join(place, "file"))(); err != nil {
+			t.Errorf("in the volume: %v", err)
+		}
+		if err := write(filepath.Join(other, "file"))(); !errors.Is(err, unix.EROFS) {
+			t.Errorf("in the guest's: %v", err)
 		}
 		return nil
 	}))
-	bind(t, outer, "guest", volume, place)
-	err := outer.DoRestricted("guest", mountns.Restrictions{ReadonlyRoot: true}, write(filepath.Join(place, "file")))
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 func TestMaskedAndReadOnlyPaths(t *testing.T) {
