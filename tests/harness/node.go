@@ -27,8 +27,9 @@ type Node struct {
 	runtimeapi.RuntimeServiceClient
 	Images runtimeapi.ImageServiceClient
 
-	t    *testing.T
-	name string
+	t      *testing.T
+	name   string
+	number int
 	// RunDir and LibDir are the node's folders; Leases is host-local's.
 	RunDir, LibDir, Leases string
 	env                    []string
@@ -84,9 +85,9 @@ func NewNode(t *testing.T, opts ...NodeOption) *Node {
 	number := nodeCount.n
 	nodeCount.Unlock()
 	name := fmt.Sprintf("n%d", number)
-	n := &Node{t: t, name: name, RunDir: filepath.Join(the.run, name), LibDir: filepath.Join(the.lib, name)}
+	n := &Node{t: t, name: name, number: number, RunDir: filepath.Join(the.run, name), LibDir: filepath.Join(the.lib, name)}
 	n.Leases = filepath.Join(n.LibDir, "leases")
-	cfg := nodeConfig{cni: n.bridgeConf(number), program: "vmlet-failpoints"}
+	cfg := nodeConfig{cni: n.bridgeConf(), program: "vmlet-failpoints"}
 	for _, o := range opts {
 		o(&cfg)
 	}
@@ -150,12 +151,18 @@ func (n *Node) DaemonLog() string { return filepath.Join(n.RunDir, "vmlet.log") 
 // Bridge is the name of the node's CNI bridge.
 func (n *Node) Bridge() string { return "vmbr-" + n.name }
 
-func (n *Node) bridgeConf(number int) string {
+// BridgeIP and BridgeIP6 are the node's own addresses on that bridge.
+func (n *Node) BridgeIP() string { return fmt.Sprintf("10.77.%d.1", n.number%250) }
+
+// BridgeIP6 is the IPv6 one.
+func (n *Node) BridgeIP6() string { return fmt.Sprintf("fd77:%x::1", n.number) }
+
+func (n *Node) bridgeConf() string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "test-%s", "plugins": [
   {"type": "bridge", "bridge": %q, "isGateway": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.77.%d.0/24"}], [{"subnet": "fd77:%x::/64"}]],
             "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, n.name, n.Bridge(), n.Leases, number%250, number)
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, n.name, n.Bridge(), n.Leases, n.number%250, n.number)
 }
 
 // WriteCNI replaces the CNI configuration.
