@@ -54,10 +54,3 @@ func TestAPageWithoutAPlaceIsRefusedBeforeTheRun(t *testing.T) {
 		t.Error("no error")
 	}
 }
-
-func TestTheProjectsPageHasAPlaceForTheReport(t *testing.T) {
-	var p page
-	if err := p.read(filepath.Join("..", "..", "docs", "benchmarks.md")); err != nil || p.tail == "" {
-		t.Errorf("tail %q, error %v", p.tail, err)
-	}
-}
