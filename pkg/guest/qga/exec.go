@@ -47,7 +47,7 @@ func (a *Agent) exec(ctx context.Context, id string, req vm.ExecRequest) (vm.Exe
 	if err != nil {
 		return vm.ExecResult{}, err
 	}
-	if err := a.awaitAgent(ctx, id); err != nil {
+	if err := a.Await(ctx, id); err != nil {
 		return vm.ExecResult{}, err
 	}
 	c := command{agent: a, id: id, tag: newTag(), most: req.MaxOutput}

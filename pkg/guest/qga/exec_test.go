@@ -368,7 +368,7 @@ func TestAGuestThatBootsIsWaitedFor(t *testing.T) {
 			}
 			return `{"return":{}}`, nil
 		}}
-		if err := New(h).awaitAgent(t.Context(), "a"); err != nil {
+		if err := New(h).Await(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		if late := time.Since(booted); late > askMost {
@@ -421,7 +421,7 @@ func TestHungAgentsDoNotHoldUpOthers(t *testing.T) {
 		for i := range hung {
 			go func() {
 				defer func() { ended <- struct{}{} }()
-				if err := a.awaitAgent(ctx, strconv.Itoa(i)); !errdefs.IsDeadlineExceeded(err) && !errdefs.IsCanceled(err) {
+				if err := a.Await(ctx, strconv.Itoa(i)); !errdefs.IsDeadlineExceeded(err) && !errdefs.IsCanceled(err) {
 					t.Error(err)
 				}
 			}()

@@ -206,7 +206,7 @@ func BenchmarkExec(b *testing.B) {
 	a := New(q)
 	ctx, cancel := context.WithTimeout(b.Context(), bootPatience)
 	defer cancel()
-	if err := a.awaitAgent(ctx, "guest"); err != nil {
+	if err := a.Await(ctx, "guest"); err != nil {
 		b.Fatal(err)
 	}
 	for name, run := range map[string]func() error{

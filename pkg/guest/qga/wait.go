@@ -19,9 +19,9 @@ const (
 	patience = 4
 )
 
-// awaitAgent returns once the agent answers, or with an error that waiting cannot mend,
+// Await returns once the guest's agent answers, or with an error that waiting cannot mend,
 // or when ctx ends.
-func (a *Agent) awaitAgent(ctx context.Context, id string) error {
+func (a *Agent) Await(ctx context.Context, id string) error {
 	for pause := askFirst; ; pause = min(2*pause, askMost) {
 		asked := time.Now()
 		err := a.ping(ctx, id)
