@@ -1458,9 +1458,10 @@ func (x *Security) GetOomScoreAdj() int32 {
 	return 0
 }
 
-// ExecRequest runs a process for as long as the stream is open: when it ends, or the session
-// does, the process and its whole session (setsid) are killed. After the Reply, ToProcess
-// goes to the agent and FromProcess comes back, an exit last.
+// ExecRequest runs a process for as long as the stream is open: when vmlet closes its half or
+// all of it, or the link's session ends, the process and its whole session (setsid) are
+// killed. After the Reply, ToProcess goes to the agent and FromProcess comes back, an exit
+// last, also after a kill. Pieces of input and output are at most 32 KiB.
 type ExecRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Process *Process               `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
@@ -2102,7 +2103,8 @@ func (x *SignalMainRequest) GetSignal() string {
 }
 
 // AttachMainRequest gives the command input: ToProcess messages follow. The Reply comes
-// at once; the agent ends the stream when the command has ended.
+// at once; the agent ends the stream when the command has ended, or when vmlet has closed its
+// half and the command has been given all that came before.
 type AttachMainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
