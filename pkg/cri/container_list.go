@@ -12,7 +12,15 @@ import (
 // ListContainers answers from memory, newest first. The filter's fields "are combined
 // with 'AND'".
 func (s *Server) ListContainers(_ context.Context, req *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
-	filter := req.GetFilter()
+	listed, err := s.listedContainers(req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	return encoded(&runtimeapi.ListContainersResponse{}, listed), nil
+}
+
+// listedContainers are the items that a filter leaves. Their bytes are shared.
+func (s *Server) listedContainers(filter *runtimeapi.ContainerFilter) ([][]byte, error) {
 	sandboxID, err := s.wholeSandboxID(filter.GetPodSandboxId())
 	if err != nil {
 		return nil, err
@@ -32,5 +40,5 @@ func (s *Server) ListContainers(_ context.Context, req *runtimeapi.ListContainer
 			listed = append(listed, items[i])
 		}
 	}
-	return encoded(&runtimeapi.ListContainersResponse{}, listed), nil
+	return listed, nil
 }

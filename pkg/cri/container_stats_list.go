@@ -13,7 +13,14 @@ import (
 // ListContainerStats answers from the last samples ("returns stats of all running
 // containers").
 func (s *Server) ListContainerStats(_ context.Context, req *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
-	filter := req.GetFilter()
+	stats, err := s.listedContainerStats(req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.ListContainerStatsResponse{Stats: stats}, nil
+}
+
+func (s *Server) listedContainerStats(filter *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
 	sandboxID, err := s.wholeSandboxID(filter.GetPodSandboxId())
 	if err != nil {
 		return nil, err
@@ -23,16 +30,16 @@ func (s *Server) ListContainerStats(_ context.Context, req *runtimeapi.ListConta
 		return nil, err
 	}
 	samples := s.samples()
-	resp := &runtimeapi.ListContainerStatsResponse{}
+	var out []*runtimeapi.ContainerStats
 	for _, c := range s.svc.Containers() {
 		if c.Status.State != vm.ContainerRunning || !fits(c.ID, id) || !fits(c.SandboxID, sandboxID) {
 			continue
 		}
 		if hasLabels(c.Spec.Labels, filter.GetLabelSelector()) {
-			resp.Stats = append(resp.Stats, containerStats(*c, samples.of(*c)))
+			out = append(out, containerStats(*c, samples.of(*c)))
 		}
 	}
-	return resp, nil
+	return out, nil
 }
 
 // samples are the last samples of all running containers, by ID.

@@ -24,6 +24,7 @@ type fake struct {
 	images     []vm.Image
 	stats      []vm.Stats
 	usage      vm.FSUsage
+	events     []vm.ContainerEvent // SubscribeEvents tells of these, and ends
 	calls      []string
 	auth       vm.RegistryAuth
 	grace      time.Duration
@@ -113,6 +114,15 @@ func (f *fake) Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.Exec
 }
 
 func (f *fake) ReopenLog(_ context.Context, id string) error { return f.called("ReopenLog", id) }
+
+func (f *fake) SubscribeEvents(context.Context) <-chan vm.ContainerEvent {
+	ch := make(chan vm.ContainerEvent, len(f.events))
+	defer close(ch)
+	for _, e := range f.events {
+		ch <- e
+	}
+	return ch
+}
 
 func (f *fake) Stats(id string) (vm.Stats, error) {
 	for _, s := range f.stats {

@@ -14,15 +14,23 @@ import (
 
 // ListImages lists the images in the store. A filter is a reference, by ID or name.
 func (s *Server) ListImages(ctx context.Context, req *runtimeapi.ListImagesRequest) (*runtimeapi.ListImagesResponse, error) {
-	found, err := s.imagesBy(ctx, req.GetFilter().GetImage().GetImage())
+	images, err := s.listedImages(ctx, req.GetFilter())
 	if err != nil {
 		return nil, err
 	}
-	resp := &runtimeapi.ListImagesResponse{Images: make([]*runtimeapi.Image, 0, len(found))}
-	for _, img := range found {
-		resp.Images = append(resp.Images, image(img))
+	return &runtimeapi.ListImagesResponse{Images: images}, nil
+}
+
+func (s *Server) listedImages(ctx context.Context, filter *runtimeapi.ImageFilter) ([]*runtimeapi.Image, error) {
+	found, err := s.imagesBy(ctx, filter.GetImage().GetImage())
+	if err != nil {
+		return nil, err
 	}
-	return resp, nil
+	out := make([]*runtimeapi.Image, 0, len(found))
+	for _, img := range found {
+		out = append(out, image(img))
+	}
+	return out, nil
 }
 
 func (s *Server) imagesBy(ctx context.Context, ref string) ([]vm.Image, error) {

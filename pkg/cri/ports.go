@@ -53,6 +53,14 @@ type Containers interface {
 	ReopenLog(ctx context.Context, id string) error
 }
 
+// Events are what happens to containers and sandboxes.
+type Events interface {
+	// SubscribeEvents tells of every container and sandbox that was created, started,
+	// stopped or deleted, once that is on record, until ctx ends. The channel is closed
+	// then, and when its reader has fallen so far behind that an event is lost.
+	SubscribeEvents(ctx context.Context) <-chan vm.ContainerEvent
+}
+
 // Stats are the last samples, answered from memory.
 type Stats interface {
 	// Stats is NotFound for a container without a sample. id is a whole ID.
@@ -83,6 +91,7 @@ type Node interface {
 type UseCases interface {
 	Sandboxes
 	Containers
+	Events
 	Stats
 	Images
 	Node

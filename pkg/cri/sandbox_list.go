@@ -12,7 +12,15 @@ import (
 // ListPodSandbox answers from memory, newest first. The filter's fields "are combined
 // with 'AND'".
 func (s *Server) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
-	filter := req.GetFilter()
+	listed, err := s.listedSandboxes(req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	return encoded(&runtimeapi.ListPodSandboxResponse{}, listed), nil
+}
+
+// listedSandboxes are the items that a filter leaves. Their bytes are shared.
+func (s *Server) listedSandboxes(filter *runtimeapi.PodSandboxFilter) ([][]byte, error) {
 	id, err := s.wholeSandboxID(filter.GetId())
 	if err != nil {
 		return nil, err
@@ -28,5 +36,5 @@ func (s *Server) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandbo
 			listed = append(listed, items[i])
 		}
 	}
-	return encoded(&runtimeapi.ListPodSandboxResponse{}, listed), nil
+	return listed, nil
 }

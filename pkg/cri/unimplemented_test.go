@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -35,8 +36,9 @@ type emptyStream struct {
 	ctx context.Context //nolint:containedctx // a stream is its context's
 }
 
-func (s emptyStream) Context() context.Context { return s.ctx }
-func (emptyStream) RecvMsg(any) error          { return nil }
+func (s emptyStream) Context() context.Context   { return s.ctx }
+func (emptyStream) RecvMsg(any) error            { return nil }
+func (emptyStream) SendHeader(metadata.MD) error { return nil }
 
 func TestEveryRPCIsImplementedOrSaysWhatToUseInstead(t *testing.T) {
 	answers := callEmpty(t, newServer(t, newFake()))
