@@ -14,9 +14,9 @@ import (
 
 // Process is one that was started, the leader of its session. For concurrent use.
 type Process struct {
-	// Stdin is nil without input. Stderr is nil with a terminal, whose Stdin is the same
-	// file as Stdout. Who started it closes them.
-	Stdin, Stdout, Stderr *os.File
+	// Stdin is nil without input, Stderr with a terminal. Who started it closes them.
+	Stdin          *os.File
+	Stdout, Stderr *Output
 
 	proc    *os.Process
 	tty     bool
@@ -37,11 +37,23 @@ type Exit struct {
 	At     time.Time
 }
 
-func newProcess(p *os.Process, std *stdio) *Process {
-	return &Process{
-		Stdin: std.stdin, Stdout: std.stdout, Stderr: std.stderr,
-		proc: p, tty: std.tty, started: time.Now(), done: make(chan struct{}),
+func newProcess(started *os.Process, std *stdio) *Process {
+	p := &Process{
+		Stdin: std.stdin, Stdout: &Output{file: std.stdout},
+		proc: started, tty: std.tty, started: time.Now(), done: make(chan struct{}),
 	}
+	if std.stderr != nil {
+		p.Stderr = &Output{file: std.stderr}
+	}
+	return p
+}
+
+// Outputs are those that the process has.
+func (p *Process) Outputs() []*Output {
+	if p.Stderr == nil {
+		return []*Output{p.Stdout}
+	}
+	return []*Output{p.Stdout, p.Stderr}
 }
 
 // PID is the process's, and its session's.
@@ -111,5 +123,5 @@ func (p *Process) Resize(width, height uint32) error {
 	if !p.tty {
 		return os.ErrInvalid
 	}
-	return resize(p.Stdout, width, height)
+	return resize(p.Stdout.file, width, height)
 }

@@ -352,7 +352,7 @@ func TestStandardFilesBelongToTheUser(t *testing.T) {
 	}
 }
 
-// runTTY is run for a terminal, whose end is EIO.
+// runTTY is run for a process that may have a terminal.
 func runTTY(t *testing.T, s *process.Starter, p *agentv1.Process) (stdout, stderr string, exit process.Exit) {
 	t.Helper()
 	if !p.GetTty() {
@@ -363,7 +363,7 @@ func runTTY(t *testing.T, s *process.Starter, p *agentv1.Process) (stdout, stder
 		t.Fatal(err)
 	}
 	b, err := io.ReadAll(proc.Stdout)
-	if !errors.Is(err, syscall.EIO) {
+	if err != nil {
 		t.Errorf("the terminal ended with %v", err)
 	}
 	return string(b), "", proc.Exit()
@@ -467,5 +467,59 @@ func TestProcessesOfAContainerShareItsNamespace(t *testing.T) {
 	})
 	if out, _, _ := run(t, s, sh("cat "+secret)); out != "told\n" {
 		t.Errorf("outside: %q", out)
+	}
+}
+
+// A process in the background holds the pipe, and writes to it all the time.
+func TestFinishedOutputEndsWithWhatWasThere(t *testing.T) {
+	s := newStarter(t)
+	for _, tty := range []bool{false, true} {
+		p := sh(`trap "" HUP; (while sleep 0.01; do echo later; done) & seq 1 1000; echo done`)
+		p.Tty = tty
+		proc, err := s.Start(p, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan string)
+		go func() {
+			// Slower than the process: what it wrote is still in the pipe when it ends.
+			<-proc.Done()
+			b, err := io.ReadAll(proc.Stdout)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- string(b)
+		}()
+		<-proc.Done()
+		proc.Stdout.Finish()
+		if out := <-got; !strings.Contains(out, "1000") || !strings.Contains(out, "done") {
+			t.Errorf("tty %v: %d bytes: %q", tty, len(out), out[max(0, len(out)-100):])
+		}
+		if err := proc.Kill(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestADeadlineDoesNotEndOutput(t *testing.T) {
+	s := newStarter(t)
+	proc, err := s.Start(sh("read line; echo $line"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proc.Stdout.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proc.Stdout.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if err := proc.Stdout.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proc.Stdin.WriteString("line\n"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(proc.Stdout); string(b) != "line\n" || err != nil {
+		t.Errorf("%q, %v", b, err)
 	}
 }
