@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -143,6 +144,15 @@ func (s *Stream) Write(p []byte) (int, error) {
 // CloseWrite closes this side's half: the other side reads io.EOF after what was sent.
 func (s *Stream) CloseWrite() error { return s.explain(s.mux.CloseWrite()) }
 
+// SetDeadline bounds Read and Write, by os.ErrDeadlineExceeded.
+func (s *Stream) SetDeadline(t time.Time) error { return s.mux.SetDeadline(t) }
+
+// SetReadDeadline bounds Read, by os.ErrDeadlineExceeded.
+func (s *Stream) SetReadDeadline(t time.Time) error { return s.mux.SetReadDeadline(t) }
+
+// SetWriteDeadline bounds Write, by os.ErrDeadlineExceeded.
+func (s *Stream) SetWriteDeadline(t time.Time) error { return s.mux.SetWriteDeadline(t) }
+
 // Close ends the call: in the agent after what was sent, on the host's side at once, which
 // ends the context of the agent's handler.
 func (s *Stream) Close() error { return s.finish() }
@@ -154,6 +164,8 @@ func (s *Stream) explain(err error) error {
 		return err
 	case s.over() != nil:
 		return s.over()
+	case errors.Is(err, yamux.ErrTimeout):
+		return os.ErrDeadlineExceeded
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("the other side closed the stream in mid-message: %w", errdefs.ErrUnavailable)
 	}

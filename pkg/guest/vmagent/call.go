@@ -49,6 +49,31 @@ func (a *Agents) Call(ctx context.Context, id string, req *agentv1.Request) (*ag
 	}
 }
 
+// open opens a call that may outlive ctx and ends with life, and receives its Reply.
+func (a *Agents) open(ctx, life context.Context, id string, req *agentv1.Request) (*agentlink.Stream, error) {
+	if _, err := a.Await(ctx, id); err != nil {
+		return nil, err
+	}
+	bound, cancel := context.WithCancel(life)
+	unbind := context.AfterFunc(ctx, cancel)
+	st, err := a.Call(bound, id, req)
+	if err != nil {
+		return nil, instead(ctx, err)
+	}
+	if _, err = Answer(st); err != nil || !unbind() {
+		return nil, errors.Join(instead(ctx, err), st.Close())
+	}
+	return st, nil
+}
+
+// instead is ctx's error if ctx has ended, else err.
+func instead(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
 // ended tells whether a session is over.
 func ended(s *agentlink.Session) bool {
 	select {
@@ -67,7 +92,10 @@ func (a *Agents) Ask(ctx context.Context, id string, req *agentv1.Request) (*age
 	}
 	st.Limit(shortAnswer)
 	reply, err := Answer(st)
-	return reply, errors.Join(err, st.Close())
+	if closeErr := st.Close(); err == nil {
+		err = closeErr
+	}
+	return reply, err
 }
 
 // insist is Ask for a call that may be made twice: it is, when its session ends.

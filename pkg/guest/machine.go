@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"context"
+	"net"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// Connect begins to dial the guest's vmlet-agent, and goes on until Disconnect.
+func (g *Guest) Connect(id string) { g.agents.Connect(id) }
+
+// Disconnect ends the session with the guest's vmlet-agent and all that uses it.
+func (g *Guest) Disconnect(id string) { g.agents.Disconnect(id) }
+
+// Reboots delivers a sandbox's ID when its guest has come up in another boot.
+func (g *Guest) Reboots() <-chan string { return g.agents.Reboots() }
+
+// AwaitAgent returns once vmlet-agent answers, with the boot ID of its guest.
+func (g *Guest) AwaitAgent(ctx context.Context, id string) (bootID string, err error) {
+	bootID, err = g.agents.Await(ctx, id)
+	return bootID, wrap("wait for the agent of", id, err)
+}
+
+// Setup makes the guest as the pod wants it.
+func (g *Guest) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
+	err := g.need(ctx, id, "the pod's host name, sysctls and DNS in the guest")
+	if err == nil {
+		err = g.agents.Setup(ctx, id, s)
+	}
+	return wrap("set up the guest of", id, err)
+}
+
+// Dial connects to a TCP port of the guest's loopback.
+func (g *Guest) Dial(ctx context.Context, id string, port uint16) (net.Conn, error) {
+	if err := g.need(ctx, id, "a port of the guest's loopback"); err != nil {
+		return nil, wrap("dial into the guest of", id, err)
+	}
+	conn, err := g.agents.Dial(ctx, id, port)
+	return conn, wrap("dial into the guest of", id, err)
+}
+
+// Info asks the agent about its guest.
+func (g *Guest) Info(ctx context.Context, id string) (vm.GuestInfo, error) {
+	if err := g.need(ctx, id, "what a guest says of itself"); err != nil {
+		return vm.GuestInfo{}, wrap("ask about the guest of", id, err)
+	}
+	info, err := g.agents.Info(ctx, id)
+	return info, wrap("ask about the guest of", id, err)
+}
+
+// Shutdown asks the guest's agent to power it off.
+func (g *Guest) Shutdown(ctx context.Context, id string) error {
+	if g.agents.Seen(id) {
+		return wrap("shut down the guest of", id, g.agents.Shutdown(ctx, id))
+	}
+	return g.qga.Shutdown(ctx, id)
+}

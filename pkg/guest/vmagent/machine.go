@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vmagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
+)
+
+// Setup makes the guest as the pod wants it. Idempotent.
+func (a *Agents) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
+	_, err := a.insist(ctx, id, &agentv1.Request{Call: &agentv1.Request_Setup{Setup: &agentv1.SetupRequest{
+		Hostname: s.Hostname, Sysctls: s.Sysctls, ResolvConf: s.ResolvConf,
+	}}})
+	return err
+}
+
+// Info asks the agent about its guest.
+func (a *Agents) Info(ctx context.Context, id string) (vm.GuestInfo, error) {
+	reply, err := a.insist(ctx, id, &agentv1.Request{Call: &agentv1.Request_Info{Info: &agentv1.InfoRequest{}}})
+	if err != nil {
+		return vm.GuestInfo{}, err
+	}
+	return info(reply.GetInfo())
+}
+
+// Shutdown asks the agent to power the guest off. Unavailable if none answers now.
+func (a *Agents) Shutdown(ctx context.Context, id string) error {
+	if !a.Answers(id) {
+		return fmt.Errorf("no vmlet-agent answers in the guest of %s: %w", id, errdefs.ErrUnavailable)
+	}
+	_, err := a.Ask(ctx, id, &agentv1.Request{Call: &agentv1.Request_Power{
+		Power: &agentv1.PowerRequest{Action: agentv1.PowerRequest_OFF},
+	}})
+	if errors.Is(err, errGone) {
+		return nil // a guest that is off answers no more
+	}
+	return err
+}
