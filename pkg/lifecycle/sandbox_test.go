@@ -128,6 +128,10 @@ func TestRetryOfASlowRunWaitsForTheFirstAndGetsItsID(t *testing.T) {
 	if all := w.svc.Sandboxes(); len(all) != 1 {
 		t.Errorf("%d sandboxes, want 1", len(all))
 	}
+	setups := slices.DeleteFunc(w.network.Calls(), func(c string) bool { return !strings.HasPrefix(c, "Setup ") })
+	if len(setups) != 1 {
+		t.Errorf("%v: a caller that gave up took the work with it", setups)
+	}
 }
 
 func TestAnEndedAttemptIsNotRunAgain(t *testing.T) {
