@@ -97,7 +97,6 @@ var testOnly = []string{"pkg/agentlink/agentlinktest", "pkg/lifecycle/lifecyclet
 
 // testsMay is what the test files of a package may import beyond its rule.
 var testsMay = withContracts(map[string][]string{
-	"pkg/guest/qga": {"pkg/lifecycle"},
 	"pkg/lifecycle": {"pkg/store"}, // the use cases are tested on real records: what is not stored is not recovered
 })
 

@@ -20,7 +20,6 @@ import (
 	"github.com/containerd/errdefs"
 	"go.uber.org/goleak"
 
-	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -44,12 +43,12 @@ func shells(t *testing.T) map[string][]string {
 func TestAgentKeepsTheContractInEveryShell(t *testing.T) {
 	for name, argv := range shells(t) {
 		t.Run(name, func(t *testing.T) {
-			lifecycletest.RunGuestAgent(t, func(t *testing.T) lifecycletest.GuestAgentEnv {
+			runContract(t, func(t *testing.T) guests {
 				t.Helper()
 				h := newHost()
 				h.shell, h.intercept = argv, silent("silent")
 				t.Cleanup(func() { leavesNothing(t, h) })
-				return lifecycletest.GuestAgentEnv{Agent: New(h), Answering: "a", Silent: "silent", Dir: t.TempDir()}
+				return guests{Agent: New(h), Answering: "a", Silent: "silent", Dir: t.TempDir()}
 			})
 		})
 	}

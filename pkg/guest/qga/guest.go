@@ -42,7 +42,7 @@ const (
 	probeTimeout = 2 * time.Second
 )
 
-// Agent implements lifecycle.GuestAgent. It is safe for concurrent use.
+// Agent speaks to the qemu-guest-agents of all guests. It is safe for concurrent use.
 type Agent struct {
 	transport Transport
 	guests    keylock.Locks

@@ -22,7 +22,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -157,8 +156,8 @@ func TestARealAgentKeepsTheContract(t *testing.T) {
 	}
 	t.Logf("the first command of a guest that boots answered after %v, the guest's uptime is %s", time.Since(began), res.Stdout)
 
-	lifecycletest.RunGuestAgent(t, func(*testing.T) lifecycletest.GuestAgentEnv {
-		return lifecycletest.GuestAgentEnv{Agent: a, Answering: "guest", Silent: "silent", Dir: "/tmp"}
+	runContract(t, func(*testing.T) guests {
+		return guests{Agent: a, Answering: "guest", Silent: "silent", Dir: "/tmp"}
 	})
 
 	t.Run("a command that is killed is not found by pgrep", func(t *testing.T) {
