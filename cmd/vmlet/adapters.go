@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,12 +17,13 @@ import (
 	"github.com/vmlet/vmlet/pkg/cgroup"
 	"github.com/vmlet/vmlet/pkg/config"
 	"github.com/vmlet/vmlet/pkg/disk"
-	"github.com/vmlet/vmlet/pkg/guest/qga"
+	"github.com/vmlet/vmlet/pkg/guest"
 	"github.com/vmlet/vmlet/pkg/image"
 	"github.com/vmlet/vmlet/pkg/libvirt"
 	"github.com/vmlet/vmlet/pkg/log"
 	"github.com/vmlet/vmlet/pkg/network"
 	"github.com/vmlet/vmlet/pkg/qemuconf"
+	"github.com/vmlet/vmlet/pkg/share"
 	"github.com/vmlet/vmlet/pkg/store"
 	"github.com/vmlet/vmlet/pkg/stream"
 )
@@ -33,10 +35,11 @@ const undoTime = 20 * time.Second
 type adapters struct {
 	store      *store.Store
 	hypervisor *libvirt.Hypervisor
-	guest      *qga.Agent
+	guest      *guest.Guest
 	network    *network.Network
 	images     *image.Store
 	disks      *disk.Disks
+	shares     *share.Shares
 	cgroups    *cgroup.Cgroups
 	consoles   *stream.Consoles
 
@@ -65,14 +68,14 @@ func openAdapters(ctx context.Context, c config.Config, registry prometheus.Regi
 		return nil, err
 	}
 	a.hypervisor, err = libvirt.New(ctx, libvirt.Config{
-		URI: c.Libvirt.URI, Owner: a.store.Owner(), LogDir: c.Libvirt.LogDir,
+		URI: c.Libvirt.URI, Owner: a.store.Owner(), LogDir: c.Libvirt.LogDir, ShareSocket: nodePaths(c).ShareSocket,
 		Observe: observer(registry, "vmlet_libvirt_call_duration_seconds", "Calls to libvirt, by outcome."),
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.closers = append(a.closers, a.hypervisor.Close)
-	a.guest = qga.New(a.hypervisor.Agent())
+	a.guest = guest.New(a.hypervisor.Agent(), nodePaths(c).AgentSocket)
 	a.network, err = network.New(network.Config{ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, Paths: nodePaths(c), AddTimeout: c.CNI.Timeout, DelTimeout: min(c.CNI.Timeout, undoTime)})
 	if err != nil {
 		return nil, err
@@ -99,6 +102,7 @@ func (a *adapters) openFiles(ctx context.Context, c config.Config) (err error) {
 	if a.disks, err = disk.New(disk.Config{Paths: nodePaths(c), User: c.QEMU.User, Group: c.QEMU.Group}); err != nil {
 		return err
 	}
+	a.shares = share.New(nodePaths(c))
 	if !a.libvirtCgroups {
 		if a.cgroups, err = cgroup.New(cgroup.Config{Driver: c.CgroupDriver}); err != nil {
 			return err
@@ -127,9 +131,14 @@ func (a *adapters) close() error {
 	return errors.Join(errs...)
 }
 
-// makeFolders makes the two folders. QEMU's user passes through root, and sees nothing.
+// makeFolders makes the two folders, and that of the sockets which libvirt makes. QEMU's user passes through root, and sees nothing.
 func makeFolders(c config.Config) error {
-	for dir, mode := range map[string]os.FileMode{c.Root: 0o711, c.State: 0o700} {
+	sockets := filepath.Dir(nodePaths(c).AgentSocket(""))
+	for _, dir := range []string{c.Root, c.State, sockets} {
+		mode := os.FileMode(0o700)
+		if dir == c.Root {
+			mode = 0o711
+		}
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("make the folder %s: %w", dir, err)
 		}

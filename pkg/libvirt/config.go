@@ -20,6 +20,9 @@ type Config struct {
 	LogDir string
 	// ProcRoot is where procfs with the QEMU processes is mounted; "" is "/proc".
 	ProcRoot string
+	// ShareSocket is the path of a unix socket for a sandbox: where QEMU finds a new
+	// virtiofsd. Without it ReplugShare is not implemented.
+	ShareSocket func(id string) string
 	// Observe, if set, is told of every call to libvirt when it ends: what it was for, how
 	// long it took in libvirt, and its error. It is called from many goroutines and must
 	// not block.

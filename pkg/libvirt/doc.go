@@ -19,5 +19,6 @@
 // errors.go classifies what they return. domain.go, destroy.go, undefine.go and show.go are
 // the life of a domain. events.go and what it uses turn callbacks into events. process.go and
 // qemu.go find and hold the QEMU behind a domain, which libvirt does not tell. accel.go
-// chooses the accelerator.
+// chooses the accelerator. virtiofsd.go, sharewatch.go and replug.go see to the process behind
+// a guest's share.
 package libvirt

@@ -58,11 +58,15 @@ func (h *Hypervisor) mayDefine(s *session, id string) error {
 
 // Start implements lifecycle.Hypervisor.
 func (h *Hypervisor) Start(ctx context.Context, id string) error {
-	return h.withOn(ctx, h.starts, "start domain", id, func(dom *virt.Domain) error {
+	err := h.withOn(ctx, h.starts, "start domain", id, func(dom *virt.Domain) error {
 		// A start is a boot: a state that someone saved by managedsave has taps and disks
 		// of a time before.
 		return dom.CreateWithFlags(virt.DOMAIN_START_PAUSED | virt.DOMAIN_START_FORCE_BOOT)
 	})
+	if err == nil {
+		h.shares.watch(id)
+	}
+	return err
 }
 
 // Resume implements lifecycle.Hypervisor.

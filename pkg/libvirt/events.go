@@ -57,10 +57,14 @@ func (e *events) subscribe(s *session) error {
 	}
 	return e.h.eachOwned(s, 0, func(dom *virt.Domain, mark domainxml.Mark) error {
 		p, err := presenceOf(dom)
-		if err == nil {
-			e.owned.set(vm.UUIDFromID(mark.SandboxID), p)
+		if err != nil {
+			return err
 		}
-		return err
+		e.owned.set(vm.UUIDFromID(mark.SandboxID), p)
+		if p.active {
+			e.h.shares.watch(mark.SandboxID)
+		}
+		return nil
 	})
 }
 

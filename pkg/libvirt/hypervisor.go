@@ -30,6 +30,7 @@ type Hypervisor struct {
 	stop        context.CancelFunc
 
 	events    *events
+	shares    *shareWatch
 	domains   *conn // everything that the others are not for
 	starts    *conn // Start, which takes long: nothing else must wait for slots behind it
 	buttons   *conn // PowerButton, which a QEMU that hangs never answers: calls queue behind it
@@ -51,7 +52,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	}
 	lifetime, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h := &Hypervisor{cfg: cfg, host: thisHost, releaseLoop: releaseLoop, stop: stop}
-	h.events = newEvents(h)
+	h.events, h.shares = newEvents(h), newShareWatch(h)
 	ignore := func(context.Context, bool) {}
 	h.domains = newConn(lifetime, cfg, ping, ignore)
 	h.starts = newConn(lifetime, cfg, ping, ignore)
@@ -59,6 +60,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	h.agentConn = newConn(lifetime, cfg, ping, ignore)
 	h.eventConn = newConn(lifetime, cfg, h.events.subscribe, h.events.resumed)
 	h.events.run(lifetime, &h.background)
+	h.shares.run(lifetime, &h.background)
 	for _, c := range h.conns() {
 		select {
 		case <-c.tried:

@@ -92,15 +92,20 @@ func readTail(path string) ([]byte, error) {
 
 func logPath(dir, id string) string { return filepath.Join(dir, vm.DomainName(id)+".log") }
 
-// removeLog removes a domain's log, and older ones that virtlogd has rotated.
-func removeLog(dir, id string) error {
+// removeLogs removes a domain's log, older ones that virtlogd has rotated, and those of its
+// virtiofsd, libvirt's and ours.
+func removeLogs(dir, id string) error {
 	path := logPath(dir, id)
-	rotated, err := filepath.Glob(path + ".[0-9]*")
-	if err != nil {
-		return fmt.Errorf("list the rotated logs of %s: %w", path, err)
+	files := []string{path}
+	for _, pattern := range []string{path + ".[0-9]*", shareLogs(dir, id)} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return fmt.Errorf("list the logs %s: %w", pattern, err)
+		}
+		files = append(files, found...)
 	}
 	var errs []error
-	for _, file := range append(rotated, path) {
+	for _, file := range files {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove QEMU's log: %w", err))
 		}

@@ -85,16 +85,17 @@ func TestMissingLogIsNotFound(t *testing.T) {
 	}
 }
 
-func TestRemoveLogTakesRotatedOnesAndNoOthers(t *testing.T) {
+func TestRemoveLogsTakesRotatedOnesAndNoOthers(t *testing.T) {
 	dir := t.TempDir()
 	own := vm.DomainName(testID) + ".log"
-	for _, name := range []string{own, own + ".0", own + ".12", "x" + own, own + ".txt", "vmlet-other.log"} {
+	share := vm.DomainName(testID) + "-ua-share-virtiofsd.log"
+	for _, name := range []string{own, own + ".0", own + ".12", share, "x" + own, own + ".txt", "vmlet-other.log"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 { // idempotent
-		if err := removeLog(dir, testID); err != nil {
+		if err := removeLogs(dir, testID); err != nil {
 			t.Fatal(err)
 		}
 	}

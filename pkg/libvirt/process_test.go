@@ -17,7 +17,9 @@ import (
 const testID = "0123456789abcdef0123456789abcdef"
 
 // fakeProc is a procfs: pid -> executable and arguments.
-type fakeProc map[string]struct {
+type fakeProc map[string]fakeProcess
+
+type fakeProcess struct {
 	exe  string
 	args []string
 }

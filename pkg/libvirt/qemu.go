@@ -43,14 +43,11 @@ func openQEMU(root, id string) (*qemu, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.ESRCH) {
-		return nil, fmt.Errorf("open QEMU's process %d: %w", pid, errNotActive)
-	}
+	pidfd, err := openPIDFD(pid)
 	if err != nil {
 		return nil, fmt.Errorf("open QEMU's process %d: %w", pid, err)
 	}
-	q := &qemu{root: root, pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	q := &qemu{root: root, pid: pid, pidfd: pidfd}
 	// The process that was found may have ended, and its number been given away, before
 	// the descriptor was opened.
 	same, err := isQEMUOf(root, pid, id)
@@ -117,22 +114,7 @@ func (q *qemu) signal(sig unix.Signal) error {
 
 // wait returns when the process has ended and, as a rule, was reaped; or with ctx's error.
 func (q *qemu) wait(ctx context.Context) error {
-	raw, err := q.pidfd.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("wait for QEMU's process %d: %w", q.pid, err)
-	}
-	stop := context.AfterFunc(ctx, func() {
-		_ = q.pidfd.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // fails only for a closed one, which ends the wait too
-	})
-	defer stop()
-	err = raw.Read(func(fd uintptr) bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n > 0 || (err != nil && !errors.Is(err, unix.EINTR))
-	})
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
+	if err := waitPIDFD(ctx, q.pidfd); err != nil {
 		return fmt.Errorf("wait for QEMU's process %d: %w", q.pid, err)
 	}
 	q.waitReaped(ctx)

@@ -114,7 +114,10 @@ func testContext(tb testing.TB) context.Context {
 
 func newHypervisor(tb testing.TB, owner string) *Hypervisor {
 	tb.Helper()
-	h, err := New(testContext(tb), Config{URI: rig.uri, Owner: owner, LogDir: rig.logDir})
+	h, err := New(testContext(tb), Config{
+		URI: rig.uri, Owner: owner, LogDir: rig.logDir,
+		ShareSocket: func(id string) string { return filepath.Join(rig.work, "s", id+".sock") },
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -15,8 +16,8 @@ import (
 const undefineAll = virt.DOMAIN_UNDEFINE_NVRAM | virt.DOMAIN_UNDEFINE_MANAGED_SAVE |
 	virt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | virt.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
 
-// Undefine implements lifecycle.Hypervisor. The log is removed last and also for an
-// absent domain: a crash between the two leaves the log alone.
+// Undefine implements lifecycle.Hypervisor. Files are removed last and also for an absent
+// domain: a crash in between leaves them alone.
 func (h *Hypervisor) Undefine(ctx context.Context, id string) error {
 	err := run(ctx, h.domains, "undefine domain", id, func(s *session) error {
 		dom, err := h.find(s, id)
@@ -33,7 +34,7 @@ func (h *Hypervisor) Undefine(ctx context.Context, id string) error {
 	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	if err := removeLog(h.cfg.LogDir, id); err != nil {
+	if err := errors.Join(removeLogs(h.cfg.LogDir, id), h.removeShareSocket(id)); err != nil {
 		return fmt.Errorf("undefine domain of sandbox %s: %w", id, err)
 	}
 	return nil

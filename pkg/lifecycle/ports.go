@@ -34,6 +34,15 @@ type Hypervisor interface {
 	Resume(ctx context.Context, id string) error
 	// PID is QEMU's process ID. FailedPrecondition if the domain is not active.
 	PID(ctx context.Context, id string) (int, error)
+	// HelperPIDs are the processes that serve the guest's share beside QEMU, none for a
+	// machine without one: they are to be placed where QEMU is. FailedPrecondition if the
+	// domain is not active.
+	HelperPIDs(ctx context.Context, id string) ([]int, error)
+	// ReplugShare gives the guest's share a new virtiofsd after EventShareLost: the device is
+	// taken from the running guest and plugged again, and what was mounted of it in the
+	// guest is dead for good. Nothing is done while a virtiofsd runs. FailedPrecondition
+	// if the guest does not let go of the device, or has none.
+	ReplugShare(ctx context.Context, id string) error
 	// PowerButton presses the ACPI power button and returns; the guest may ignore it.
 	// FailedPrecondition while its CPUs do not run.
 	PowerButton(ctx context.Context, id string) error

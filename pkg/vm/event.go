@@ -34,6 +34,9 @@ const (
 	// port of qemu-guest-agent.
 	EventAgentConnected    EventKind = "AgentConnected"
 	EventAgentDisconnected EventKind = "AgentDisconnected"
+	// EventShareLost: the virtiofsd behind the guest's share ended while QEMU runs. What
+	// the guest asks of the share hangs until it has a new one.
+	EventShareLost EventKind = "ShareLost"
 	// EventReconnected has no SandboxID: the connection to libvirt was lost and is back,
 	// subscribed again; events in between are lost, so the listener lists all domains.
 	EventReconnected EventKind = "Reconnected"

@@ -41,8 +41,10 @@ type fakeDomain struct {
 	reason  string
 	pid     int
 	agent   bool
-	stats   vm.DomainStats
-	last    *vm.LastShutdown
+	// lost: the process of the share has died.
+	lost  bool
+	stats vm.DomainStats
+	last  *vm.LastShutdown
 }
 
 // firstPID is above the largest pid_max of Linux (2^22): no test that signals the
@@ -91,8 +93,8 @@ func (h *Hypervisor) Start(ctx context.Context, id string) error {
 		if d.state.Active() {
 			return refused(id, "it is active")
 		}
-		d.state, d.reason, d.pid, d.last = vm.DomainPaused, "user", h.nextPID, nil
-		h.nextPID++
+		d.state, d.reason, d.pid, d.last, d.lost = vm.DomainPaused, "user", h.nextPID, nil, false
+		h.nextPID += 2 // one for the share
 		// As of libvirt 9.0; a domain with qemu-guest-agent's port gives an
 		// AgentDisconnected before, which is left out.
 		h.emit(id, vm.EventStarted, "booted")

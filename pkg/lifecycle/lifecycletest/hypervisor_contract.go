@@ -197,6 +197,9 @@ func anInactiveDomain(t *hypervisorTrial) {
 	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrFailedPrecondition)
+	_, err = t.h.HelperPIDs(t.Context(), t.id)
+	t.refused("HelperPIDs", err, errdefs.ErrFailedPrecondition)
+	t.refused("ReplugShare", t.h.ReplugShare(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	_, err = t.h.ConsoleDevice(t.Context(), t.id)
 	t.refused("ConsoleDevice", err, errdefs.ErrFailedPrecondition)
 	_, err = t.h.LastShutdown(t.Context(), t.id)
@@ -218,6 +221,11 @@ func anActiveDomain(t *hypervisorTrial) {
 	if err != nil || pid <= 1 {
 		t.Errorf("PID: %d, %v", pid, err)
 	}
+	helpers, err := t.h.HelperPIDs(t.Context(), t.id)
+	if err != nil || len(helpers) != 0 {
+		t.Errorf("HelperPIDs of a machine without a share: %v, %v", helpers, err)
+	}
+	t.refused("ReplugShare without a share", t.h.ReplugShare(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	console, err := t.h.ConsoleDevice(t.Context(), t.id)
 	if err != nil || !filepath.IsAbs(console) {
 		t.Errorf("ConsoleDevice: %q, %v", console, err)
