@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
 )
 
 // position says how much of a spool is in which log file.
@@ -26,13 +28,29 @@ type position struct {
 	Log   int64  `json:"log"`
 	// Previous is the log file before a reopening, 0 once the new one has an entry.
 	Previous uint64 `json:"previous"`
-	// Mid: the last entry in the log is partial.
-	Mid bool `json:"mid"`
+	// Mid: the last entry in the log of stdout is partial, MidErr: that of stderr.
+	Mid    bool `json:"mid"`
+	MidErr bool `json:"midErr,omitempty"`
 	// Lost is how many bytes of the spool, up to Spool, were given up and not yet
 	// reported in the log.
 	Lost int64 `json:"lost"`
 	// Time is that of the last entry; none after it is earlier.
 	Time time.Time `json:"time"`
+}
+
+func (p *position) isMid(stream string) bool {
+	if stream == crilog.Stderr {
+		return p.MidErr
+	}
+	return p.Mid
+}
+
+func (p *position) setMid(stream string, mid bool) {
+	if stream == crilog.Stderr {
+		p.MidErr = mid
+	} else {
+		p.Mid = mid
+	}
 }
 
 const (

@@ -51,8 +51,9 @@ type limits struct {
 
 // buffers are what copying takes; idle consoles have none.
 type buffers struct {
-	raw     [48 << 10]byte
+	raw     [48 << 10]byte // holds any line's piece and any record
 	entries []byte
+	scanner scanner
 }
 
 // openConsole opens spool and checkpoint. It is NotFound without a spool. With an
@@ -124,10 +125,12 @@ func (c *console) copyBatch(b *buffers, last bool) (more bool, err error) {
 	}
 	atEnd := err == io.EOF
 	now, stamp := c.now(), c.stamp()
-	r := rules{mid: c.pos.Mid, last: last && atEnd, flush: c.restDue(now)}
-	got := encode(b.entries, b.raw[:n], stamp, len(b.raw), r)
-	if got.took == 0 && !atEnd { // nothing but the beginning of one line: too long to wait for its end
-		r.flush = true
+	r := rules{mid: c.pos.Mid, midErr: c.pos.MidErr, last: last && atEnd, flush: c.restDue(now)}
+	var got batch
+	if c.Format == vm.ConsoleRecords {
+		got = b.scanner.encodeRecords(b.entries, b.raw[:n], stamp, len(b.raw), r)
+	} else if got = encode(b.entries, b.raw[:n], stamp, len(b.raw), r); got.took == 0 && !atEnd {
+		r.flush = true // nothing but the beginning of one line: too long to wait for its end
 		got = encode(got.entries, b.raw[:n], stamp, len(b.raw), r)
 	}
 	b.entries = got.entries
@@ -137,7 +140,7 @@ func (c *console) copyBatch(b *buffers, last bool) (more bool, err error) {
 	}
 	next := c.pos
 	next.Spool += int64(got.took)
-	next.Mid = got.mid
+	next.Mid, next.MidErr = got.mid, got.midErr
 	if len(got.entries) > 0 {
 		next.Time = stamp
 	}

@@ -69,7 +69,7 @@ func (c *console) resync() error {
 	if err != nil {
 		return err
 	}
-	pos, err := resync(c.log, c.spool, size, c.pos)
+	pos, err := resync(c.log, c.spool, size, c.Format, c.pos)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmlet/vmlet/pkg/agentlink/record"
 	"github.com/vmlet/vmlet/pkg/crilog"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -24,6 +25,7 @@ type world struct {
 	t      *testing.T
 	random *rand.Rand
 	dir    string
+	format vm.ConsoleFormat
 	con    *console // nil while the process is dead
 	now    time.Time
 
@@ -117,7 +119,7 @@ func (w *world) kernel() kernel {
 }
 
 func (w *world) console() vm.Console {
-	return vm.Console{ContainerID: "c", Spool: w.path("spool"), Checkpoint: w.path("checkpoint"), Log: w.logs[len(w.logs)-1]}
+	return vm.Console{ContainerID: "c", Format: w.format, Spool: w.path("spool"), Checkpoint: w.path("checkpoint"), Log: w.logs[len(w.logs)-1]}
 }
 
 // do runs a part of the process, which dies if the kernel says so.
@@ -237,7 +239,13 @@ func (w *world) end() {
 		w.countdown = -1
 	}
 	all := w.look()
-	if got, want := text(w.t, all), wanted(w.printed); got != want {
+	got, want := "", ""
+	if w.format == vm.ConsoleRecords {
+		got, want = strings.Join(entries(w.t, all), "\n"), strings.Join(wantedEntries(w.printed), "\n")
+	} else {
+		got, want = text(w.t, all), wanted(w.printed)
+	}
+	if got != want {
 		w.t.Fatal(difference(got, want))
 	}
 	var before time.Time
@@ -254,13 +262,25 @@ func (w *world) end() {
 	w.die()
 }
 
+func (w *world) output(n int) []byte {
+	if w.format == vm.ConsoleRecords {
+		return randomRecords(w.random, n)
+	}
+	return randomOutput(w.random, n)
+}
+
 // step does one thing that happens to a console.
 func (w *world) step(what byte) {
 	w.t.Helper()
 	switch what % 8 {
 	case 0, 1:
-		w.print(randomOutput(w.random, w.random.IntN(1<<w.random.IntN(18))))
+		w.print(w.output(w.random.IntN(1 << w.random.IntN(18))))
 	case 2:
+		if w.format == vm.ConsoleRecords {
+			piece := record.Append(nil, 0, []byte("cut short"))
+			w.print(piece[:w.random.IntN(len(piece))])
+			return
+		}
 		w.print([]byte(strings.Repeat("line\r\n", w.random.IntN(100)) + "login: "))
 	case 3:
 		_ = w.copy(false) //nolint:errcheck // killed, or the disk is full: then the next one goes on

@@ -12,14 +12,15 @@ import (
 type batch struct {
 	entries []byte // for the log
 	took    int    // bytes of the spool that are dealt with by them
-	mid     bool   // the last entry is partial
+	mid     bool   // the last entry of stdout is partial
+	midErr  bool   // the last entry of stderr is partial
 	rest    bool   // output was left: it is a line that may go on
 }
 
 // rules say what becomes of a line's beginning that has no end yet.
 type rules struct {
-	// mid: the last entry in the log is partial.
-	mid bool
+	// mid: the last entry in the log of stdout is partial, midErr: that of stderr.
+	mid, midErr bool
 	// flush writes it as a partial entry.
 	flush bool
 	// last: there will never be more, so it is a line.

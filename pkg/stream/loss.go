@@ -8,14 +8,26 @@ import (
 	"fmt"
 
 	"github.com/vmlet/vmlet/pkg/crilog"
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 // errCut is reported when somebody made a spool shorter, which nobody should.
 var errCut = errors.New("the spool was cut short by somebody")
 
-// lossLine is what the log says in the place of output that was given up.
-func lossLine(lost int64) []byte {
-	return fmt.Appendf(nil, "[vmlet: %d bytes of console output were lost here]", lost)
+// lossEntries are what the log says in the place of output that was given up, with the ends
+// of the lines that have lost theirs.
+func lossEntries(format vm.ConsoleFormat, p position) []crilog.Entry {
+	var entries []crilog.Entry
+	for _, stream := range []string{crilog.Stdout, crilog.Stderr} {
+		if p.isMid(stream) {
+			entries = append(entries, crilog.Entry{Stream: stream})
+		}
+	}
+	loss := crilog.Entry{Stream: crilog.Stdout, Payload: fmt.Appendf(nil, "[vmlet: %d bytes of console output were lost here]", p.Lost)}
+	if format == vm.ConsoleRecords {
+		loss = crilog.Entry{Stream: crilog.Stderr, Payload: fmt.Appendf(nil, "[vmlet: %d bytes of output were lost here]", p.Lost)}
+	}
+	return append(entries, loss)
 }
 
 // enforceCap gives up the oldest output while more waits in the spool than may. Half of
@@ -47,15 +59,19 @@ func (c *console) enforceCap() error {
 	return nil
 }
 
-// nextLine returns where the first line begins after a position in the spool, or the
-// position itself if none does for long.
+// nextLine returns where the first line or record begins after a position in the spool, or
+// the position itself if none does for long.
 func (c *console) nextLine(at int64) (int64, error) {
-	b := make([]byte, MaxPayload)
+	b := make([]byte, longestRecord)
 	n, err := c.spool.ReadAt(b, at)
 	if n == 0 && err != nil {
 		return 0, fmt.Errorf("read the spool: %w", err)
 	}
-	return at + int64(bytes.IndexByte(b[:n], '\n')+1), nil
+	end := byte('\n')
+	if c.Format == vm.ConsoleRecords {
+		end = 0
+	}
+	return at + int64(bytes.IndexByte(b[:n], end)+1), nil
 }
 
 // reportLoss writes into the log how much was given up, if anything was.
@@ -66,10 +82,10 @@ func (c *console) reportLoss() error {
 	next := c.pos
 	next.Time = c.stamp()
 	var entries []byte
-	if next.Mid { // its line has lost its end
-		entries = crilog.Append(entries, crilog.Entry{Time: next.Time, Stream: crilog.Stdout})
+	for _, e := range lossEntries(c.Format, c.pos) {
+		e.Time = next.Time
+		entries = crilog.Append(entries, e)
 	}
-	entries = crilog.Append(entries, crilog.Entry{Time: next.Time, Stream: crilog.Stdout, Payload: lossLine(next.Lost)})
-	next.Lost, next.Mid = 0, false
+	next.Lost, next.Mid, next.MidErr = 0, false, false
 	return c.commit(entries, next)
 }

@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"errors"
 	"io"
+
+	"github.com/vmlet/vmlet/pkg/crilog"
 )
 
 // replay reads a spool again from a position, as it would be logged: without the
@@ -39,6 +41,16 @@ func (s *replay) next() (byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// follow implements replayer.
+func (s *replay) follow(p *position, e crilog.Entry) (known bool, err error) {
+	end, known, err := s.match(e.Payload, e.Partial)
+	if err == nil && known && e.Stream == crilog.Stdout {
+		p.Spool, p.Mid = end, e.Partial
+		return true, nil
+	}
+	return false, err
 }
 
 // match tells whether the spool goes on with what an entry says, and where it ends in

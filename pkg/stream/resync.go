@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/vmlet/vmlet/pkg/crilog"
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 // longestEntry is more than any entry of ours has.
@@ -17,7 +18,7 @@ const longestEntry = MaxPayload + 1024
 // resync finds out what was written to the log after p was saved, and returns the
 // position behind it. at and torn of the log are set accordingly. What it finds there
 // that is not from the spool is left alone: the log then goes on behind it.
-func resync(l *logFile, spool io.ReaderAt, spoolSize int64, p position) (position, error) {
+func resync(l *logFile, spool io.ReaderAt, spoolSize int64, format vm.ConsoleFormat, p position) (position, error) {
 	info, err := l.f.Stat()
 	if err != nil {
 		return p, err
@@ -25,12 +26,15 @@ func resync(l *logFile, spool io.ReaderAt, spoolSize int64, p position) (positio
 	size := info.Size()
 	l.at, l.torn = min(p.Log, size), 0
 	entries := bufio.NewReaderSize(io.NewSectionReader(l.f, l.at, size-l.at), longestEntry)
-	spooled := newReplay(spool, p.Spool, spoolSize)
+	var spooled replayer = newReplay(spool, p.Spool, spoolSize)
+	if format == vm.ConsoleRecords {
+		spooled = newRecordReplay(spool, p.Spool, spoolSize)
+	}
 	for {
 		line, err := entries.ReadSlice('\n')
 		known := false
 		if err == nil {
-			known, err = p.advance(line[:len(line)-1], spooled)
+			known, err = p.advance(line[:len(line)-1], format, spooled)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -49,28 +53,38 @@ func resync(l *logFile, spool io.ReaderAt, spoolSize int64, p position) (positio
 	}
 }
 
+// replayer reads a spool again. follow moves p behind an entry of the log, if the spool goes
+// on with what it says. Nothing can be asked of it after an entry that was not known.
+type replayer interface {
+	follow(p *position, e crilog.Entry) (known bool, err error)
+}
+
 // advance moves p behind an entry of the log, if that is what comes next.
-func (p *position) advance(line []byte, spooled *replay) (known bool, err error) {
+func (p *position) advance(line []byte, format vm.ConsoleFormat, spooled replayer) (known bool, err error) {
 	e, err := crilog.Parse(line)
 	if err != nil {
 		return false, nil //nolint:nilerr // not an entry, so not one of ours
 	}
-	switch {
-	case p.Lost > 0 && p.Mid && !e.Partial && len(e.Payload) == 0:
-		p.Mid = false
-	case p.Lost > 0 && !p.Mid && !e.Partial && bytes.Equal(e.Payload, lossLine(p.Lost)):
-		p.Lost = 0
-	case p.Lost > 0:
-		return false, nil
-	default:
-		end, ok, err := spooled.match(e.Payload, e.Partial)
-		if !ok {
-			return false, err
-		}
-		p.Spool, p.Mid = end, e.Partial
+	if p.Lost > 0 {
+		known = p.advanceLoss(e, format)
+	} else if known, err = spooled.follow(p, e); err != nil {
+		return false, err
 	}
-	if e.Time.After(p.Time) {
+	if known && e.Time.After(p.Time) {
 		p.Time = e.Time
 	}
-	return true, nil
+	return known, nil
+}
+
+// advanceLoss is advance for the entries of reportLoss.
+func (p *position) advanceLoss(e crilog.Entry, format vm.ConsoleFormat) (known bool) {
+	loss := lossEntries(format, *p)
+	if e.Partial || e.Stream != loss[0].Stream || !bytes.Equal(e.Payload, loss[0].Payload) {
+		return false
+	}
+	if len(loss) == 1 {
+		p.Lost = 0
+	}
+	p.setMid(e.Stream, false)
+	return true
 }

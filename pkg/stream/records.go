@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/vmlet/vmlet/pkg/agentlink/record"
+	"github.com/vmlet/vmlet/pkg/crilog"
+)
+
+// longestRecord is more than any record takes in a spool.
+const longestRecord = record.MaxPayload + record.MaxPayload/8
+
+// scanner takes a spool of records apart. What is in it comes from a guest, which may have
+// written anything.
+type scanner struct{ decoder record.Decoder }
+
+// next looks at what buf begins with: zeros, which mean nothing, and then n bytes. These are
+// a record, or broken: what no agent has written. n is 0 when buf does not hold the whole.
+func (s *scanner) next(buf []byte) (r record.Record, zeros, n int, broken bool) {
+	for zeros < len(buf) && buf[zeros] == 0 {
+		zeros++
+	}
+	r, n, err := s.decoder.Next(buf[zeros:])
+	// A line feed within would be a line of the log that this process never wrote.
+	broken = err != nil || n > 0 && bytes.IndexByte(r.Payload, '\n') >= 0
+	return r, zeros, n, broken
+}
+
+// encodeRecords turns records into log entries, one each, as encode does with lines.
+func (s *scanner) encodeRecords(dst, raw []byte, at time.Time, limit int, r rules) batch {
+	b := batch{entries: dst[:0], mid: r.mid, midErr: r.midErr}
+	broken := 0
+	for len(b.entries) < limit {
+		rec, zeros, n, bad := s.next(raw[b.took:])
+		b.took += zeros
+		if n == 0 {
+			if r.last {
+				broken += len(raw) - b.took // it will not be whole any more
+				b.took = len(raw)
+				b.appendBroken(at, broken)
+				b.endLines(at)
+				return b
+			}
+			break
+		}
+		b.took += n
+		if bad {
+			broken += n
+			continue
+		}
+		b.appendBroken(at, broken)
+		broken = 0
+		b.append(at, entryOf(rec))
+	}
+	b.appendBroken(at, broken)
+	return b
+}
+
+// entryOf is a record as it is logged: carriage returns before a line's end are dropped.
+func entryOf(r record.Record) crilog.Entry {
+	e := crilog.Entry{Stream: crilog.Stdout, Partial: r.Flags&record.Partial != 0, Payload: r.Payload}
+	if r.Flags&record.Stderr != 0 {
+		e.Stream = crilog.Stderr
+	}
+	if r.Flags.Newline() {
+		e.Payload = bytes.TrimRight(e.Payload, "\r")
+	}
+	return e
+}
+
+// brokenLine is what the log says in the place of what is no record.
+func brokenLine(n int) []byte {
+	return fmt.Appendf(nil, "[vmlet: %d bytes of output were not readable here]", n)
+}
+
+func (b *batch) append(at time.Time, e crilog.Entry) {
+	e.Time = at
+	b.entries = crilog.Append(b.entries, e)
+	if e.Stream == crilog.Stderr {
+		b.midErr = e.Partial
+	} else {
+		b.mid = e.Partial
+	}
+}
+
+func (b *batch) appendBroken(at time.Time, n int) {
+	if n > 0 {
+		b.append(at, crilog.Entry{Stream: crilog.Stderr, Payload: brokenLine(n)})
+	}
+}
+
+// endLines ends the lines that are not, since nothing will follow.
+func (b *batch) endLines(at time.Time) {
+	if b.mid {
+		b.append(at, crilog.Entry{Stream: crilog.Stdout})
+	}
+	if b.midErr {
+		b.append(at, crilog.Entry{Stream: crilog.Stderr})
+	}
+}
