@@ -36,6 +36,7 @@ func defaultsOf(c config.Config) lifecycle.Defaults {
 		VCPUs: d.VCPUs, Memory: int64(d.Memory), MinimumMemory: int64(d.MinimumMemory), MachineType: d.Machine,
 		CPUMode: d.CPU.Mode, CPUModel: d.CPU.Model, DiskBus: d.DiskBus, ErrorPolicy: d.DiskErrorPolicy, RNG: d.RNG,
 		Watchdog: vm.Watchdog{Model: d.Watchdog.Model, Action: d.Watchdog.Action}, AgentChannel: d.AgentChannel,
+		AgentTimeout: d.AgentTimeout,
 	}
 }
 

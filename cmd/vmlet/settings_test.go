@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmlet/vmlet/pkg/config"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -32,12 +33,12 @@ func TestDefaultsOfTakesEveryDefault(t *testing.T) {
 	c.Defaults = config.Defaults{
 		VCPUs: 3, Memory: config.Size(5 * vm.GiB), MinimumMemory: config.Size(vm.GiB), Machine: "pc-q35-7.2",
 		CPU: config.CPU{Mode: "custom", Model: "Nehalem"}, DiskBus: "scsi", DiskErrorPolicy: "stop", RNG: true,
-		Watchdog: config.Watchdog{Model: "itco", Action: "reset"}, AgentChannel: true,
+		Watchdog: config.Watchdog{Model: "itco", Action: "reset"}, AgentChannel: true, AgentTimeout: time.Minute,
 	}
 	d := defaultsOf(c)
 	if d.VCPUs != 3 || d.Memory != 5*vm.GiB || d.MinimumMemory != vm.GiB || d.MachineType != "pc-q35-7.2" ||
 		d.CPUMode != "custom" || d.CPUModel != "Nehalem" || d.DiskBus != "scsi" || d.ErrorPolicy != "stop" || !d.RNG ||
-		d.Watchdog != (vm.Watchdog{Model: "itco", Action: "reset"}) || !d.AgentChannel {
+		d.Watchdog != (vm.Watchdog{Model: "itco", Action: "reset"}) || !d.AgentChannel || d.AgentTimeout != time.Minute {
 		t.Errorf("defaults = %+v", d)
 	}
 }

@@ -31,6 +31,8 @@ const (
 	Memory         = Prefix + "memory"
 	RootSize       = Prefix + "root-size"
 	DiskBus        = Prefix + "disk-bus"
+	GuestAgent     = Prefix + "guest-agent"
+	AgentTimeout   = Prefix + "agent-timeout"
 )
 
 // Key is one annotation that vmlet knows.
@@ -74,6 +76,14 @@ var keys = []Key{
 	{
 		Name: DiskBus, Values: vm.BusVirtio + " or " + vm.BusSCSI, parse: parseDiskBus,
 		Doc: "bus of the disks",
+	},
+	{
+		Name: GuestAgent, Values: string(vm.GuestAgentImage) + ", " + string(vm.GuestAgentSeed) + " or " + string(vm.GuestAgentQGA), parse: parseGuestAgent,
+		Doc: "how the guest comes by its agent: vmlet-agent is in the image (the default), cloud-init installs it from the seed, or there is only qemu-guest-agent",
+	},
+	{
+		Name: AgentTimeout, Values: "a duration such as 90s or 5m, at most 1h", parse: parseAgentTimeout,
+		Doc: "how long a command waits for vmlet-agent in its guest, in place of defaults.agentTimeout",
 	},
 }
 

@@ -5,6 +5,7 @@ package annotations
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -38,6 +39,10 @@ func TestParse(t *testing.T) {
 		"sizes": {
 			map[string]string{VCPUs: "4", Memory: "1.5Gi", RootSize: "20G", DiskBus: "scsi"},
 			vm.Overrides{VCPUs: 4, Memory: 3 * vm.GiB / 2, RootSize: 20e9, DiskBus: vm.BusSCSI},
+		},
+		"agent": {
+			map[string]string{GuestAgent: "seed", AgentTimeout: "1h"},
+			vm.Overrides{GuestAgent: vm.GuestAgentSeed, AgentTimeout: time.Hour},
 		},
 		"bounds": {map[string]string{VCPUs: "255", Memory: "1"}, vm.Overrides{VCPUs: MaxVCPUs, Memory: 1}},
 	} {
@@ -74,6 +79,11 @@ func TestParseRefuses(t *testing.T) {
 		"no memory":               {map[string]string{Memory: "0"}, []string{Memory, `"0"`}},
 		"an empty size":           {map[string]string{RootSize: ""}, []string{RootSize, `""`}},
 		"an unknown bus":          {map[string]string{DiskBus: "ide"}, []string{DiskBus, `"ide"`, "virtio or scsi"}},
+		"an unknown agent":        {map[string]string{GuestAgent: "ssh"}, []string{GuestAgent, `"ssh"`, "vmlet, seed or qga"}},
+		"no agent":                {map[string]string{GuestAgent: ""}, []string{GuestAgent}},
+		"an agent timeout of 0":   {map[string]string{AgentTimeout: "0s"}, []string{AgentTimeout, "out of range"}},
+		"a timeout above an hour": {map[string]string{AgentTimeout: "61m"}, []string{AgentTimeout, "at most 1h"}},
+		"a timeout without unit":  {map[string]string{AgentTimeout: "90"}, []string{AgentTimeout, "no duration"}},
 		"a key type without blob": {map[string]string{SSHKeys: "ssh-rsa"}, []string{SSHKeys, "line 1"}},
 		"a blob of another type":  {map[string]string{SSHKeys: ed25519Key + "\nssh-rsa " + strings.Fields(ed25519Key)[1]}, []string{"line 2"}},
 		"a private key":           {map[string]string{SSHKeys: "-----BEGIN OPENSSH PRIVATE KEY-----\n" + secret}, []string{SSHKeys, "line 1"}},

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -56,5 +57,29 @@ func parseDiskBus(value string, o *vm.Overrides) error {
 		return errors.New("is no bus")
 	}
 	o.DiskBus = value
+	return nil
+}
+
+func parseGuestAgent(value string, o *vm.Overrides) error {
+	switch agent := vm.GuestAgent(value); agent {
+	case vm.GuestAgentImage, vm.GuestAgentSeed, vm.GuestAgentQGA:
+		o.GuestAgent = agent
+		return nil
+	}
+	return errors.New("is no way to an agent")
+}
+
+// MaxAgentTimeout is the longest that a command may wait for its guest's agent.
+const MaxAgentTimeout = time.Hour
+
+func parseAgentTimeout(value string, o *vm.Overrides) error {
+	d, err := time.ParseDuration(value)
+	switch {
+	case err != nil:
+		return errors.New("is no duration")
+	case d <= 0 || d > MaxAgentTimeout:
+		return errors.New("is out of range")
+	}
+	o.AgentTimeout = d
 	return nil
 }

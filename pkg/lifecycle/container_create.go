@@ -69,7 +69,11 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
-	c, disk, err := s.recordContainer(ctx, sb, spec, ask)
+	c, err := s.newContainer(sb, spec, ask)
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	c, disk, err := s.recordContainer(ctx, sb, c, ask)
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
@@ -108,30 +112,42 @@ func (s *Service) makeRoom(ctx context.Context, sb vm.Sandbox, spec vm.Container
 		spec.Name, live.Spec.Name, live.ID, sb.ID, live.Status.State, errdefs.ErrFailedPrecondition)
 }
 
+// newContainer judges what was asked for, as far as it can be without a side effect.
+func (s *Service) newContainer(sb vm.Sandbox, spec vm.ContainerSpec, ask vm.Overrides) (vm.Container, error) {
+	if spec.HasMain() && !s.hasAgentPort(ask) {
+		return vm.Container{}, fmt.Errorf("a command runs by vmlet-agent in the guest, which this machine has no port for (annotation %s, defaults.agentChannel); leave the command out, or let the guest have the agent: %w",
+			annotations.GuestAgent, errdefs.ErrFailedPrecondition)
+	}
+	files, shares, err := judgeMounts(spec.Mounts)
+	if err != nil {
+		return vm.Container{}, err
+	}
+	return vm.Container{
+		ID: newID(), SandboxID: sb.ID, Spec: spec, CreatedAt: s.now(),
+		Status: vm.ContainerStatus{State: vm.ContainerCreating, Files: files, Shares: shares},
+	}, nil
+}
+
 // recordContainer resolves the image and records the intent, both while no image can
 // be removed: from then on the records refer to the image and keep it.
-func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, spec vm.ContainerSpec, ask vm.Overrides) (vm.Container, vm.Disk, error) {
+func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, c vm.Container, ask vm.Overrides) (vm.Container, vm.Disk, error) {
 	s.imageUse.RLock()
 	defer s.imageUse.RUnlock()
-	image, err := s.deps.Images.Resolve(ctx, spec.ImageRef)
+	image, err := s.deps.Images.Resolve(ctx, c.Spec.ImageRef)
 	if err != nil {
-		return vm.Container{}, vm.Disk{}, fmt.Errorf("image %q: %w", spec.ImageRef, err)
+		return vm.Container{}, vm.Disk{}, fmt.Errorf("image %q: %w", c.Spec.ImageRef, err)
 	}
-	spec.ImageID = image.ID
-	c := vm.Container{
-		ID: newID(), SandboxID: sb.ID, Spec: spec, CreatedAt: s.now(),
-		Status: vm.ContainerStatus{State: vm.ContainerCreating},
-	}
+	c.Spec.ImageID = image.ID
 	if err := s.deps.Store.Containers.Create(c.ID, c, "container creating"); err != nil {
 		return vm.Container{}, vm.Disk{}, err
 	}
-	disk, known := findDisk(sb, spec)
+	disk, known := findDisk(sb, c.Spec)
 	if known {
 		return c, disk, nil
 	}
 	disk = vm.Disk{
-		Container: spec.Name, ImageID: image.ID,
-		Path:    s.cfg.Paths.RootDisk(sb.ID, spec.Name, image.ID),
+		Container: c.Spec.Name, ImageID: image.ID,
+		Path:    s.cfg.Paths.RootDisk(sb.ID, c.Spec.Name, image.ID),
 		Backing: image.Path, BackingFormat: image.Format,
 		Size: max(image.VirtualSize, ask.RootSize),
 	}
@@ -177,23 +193,18 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	// It takes the longest, and nothing needs it before the boot.
 	root := beside(ctx, "root disk", func(ctx context.Context) error { return s.deps.Disks.CreateRoot(ctx, disk.Disk) })
 	defer func() { _ = root() }() //nolint:errcheck // where another step failed: that is the error to tell
-	files, err := cloudinit.Build(seedOf(sb, ask))
-	if err != nil {
+	if err := s.writeSeed(ctx, rev, sb, ask); err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
-	iso, err := cloudinit.ISO(files)
-	if err != nil {
-		return fmt.Errorf("seed: %w", err)
+	for _, console := range s.consoles(c) {
+		rev.Add("spool", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, console.Spool) })
+		if err := s.deps.Disks.CreateSpool(ctx, console.Spool); err != nil {
+			return fmt.Errorf("spool: %w", err)
+		}
 	}
-	seed := s.cfg.Paths.Seed(sb.ID)
-	rev.Add("seed", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, seed) })
-	if err := s.deps.Disks.WriteSeed(ctx, seed, iso); err != nil {
-		return fmt.Errorf("seed: %w", err)
-	}
-	spool := s.console(c).Spool
-	rev.Add("console spool", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, spool) })
-	if err := s.deps.Disks.CreateSpool(ctx, spool); err != nil {
-		return fmt.Errorf("console spool: %w", err)
+	rev.Add("shares", func(ctx context.Context) error { return s.deps.Shares.Remove(ctx, sb.ID) })
+	if c.Status.Shares, err = s.makeShares(ctx, sb.ID, c.Status.Shares); err != nil {
+		return fmt.Errorf("shares: %w", err)
 	}
 	rev.Add("domain definition", func(ctx context.Context) error { return s.deps.Hypervisor.Undefine(ctx, sb.ID) })
 	if err := s.deps.Hypervisor.Define(ctx, s.machineOf(sb, c, disk.Disk, sz, ask)); err != nil {
@@ -203,12 +214,40 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 		return fmt.Errorf("root disk: %w", err)
 	}
 	if _, err := s.updateContainer(c.ID, "container created", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		st.Shares = c.Status.Shares
 		return st.To(vm.ContainerCreated)
 	}); err != nil {
 		return err
 	}
 	rev.Success()
 	return nil
+}
+
+// writeSeed makes what cloud-init reads.
+func (s *Service) writeSeed(ctx context.Context, rev *revert.Reverter, sb vm.Sandbox, ask vm.Overrides) error {
+	files, err := cloudinit.Build(seedOf(sb, ask))
+	if err != nil {
+		return err
+	}
+	iso, err := cloudinit.ISO(files)
+	if err != nil {
+		return err
+	}
+	path := s.cfg.Paths.Seed(sb.ID)
+	rev.Add("seed", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, path) })
+	return s.deps.Disks.WriteSeed(ctx, path, iso)
+}
+
+// makeShares makes the tree of this boot in place of an earlier one's: each container of a
+// sandbox has mounts of its own.
+func (s *Service) makeShares(ctx context.Context, sandboxID string, shares []vm.ShareMount) ([]vm.ShareMount, error) {
+	if err := s.deps.Shares.Remove(ctx, sandboxID); err != nil {
+		return nil, err
+	}
+	if len(shares) == 0 {
+		return nil, nil
+	}
+	return s.deps.Shares.Create(ctx, sandboxID, shares)
 }
 
 // forgetDisk removes a disk that no guest has ever seen, and the sandbox's record of it.
@@ -248,7 +287,14 @@ func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
 	if err := s.deps.Hypervisor.Undefine(ctx, c.SandboxID); err != nil {
 		return err
 	}
-	for _, path := range []string{s.cfg.Paths.Seed(c.SandboxID), s.console(c).Spool} {
+	if err := s.deps.Shares.Remove(ctx, c.SandboxID); err != nil {
+		return err
+	}
+	paths := []string{s.cfg.Paths.Seed(c.SandboxID)}
+	for _, console := range s.consoles(c) {
+		paths = append(paths, console.Spool)
+	}
+	for _, path := range paths {
 		if err := s.deps.Disks.RemoveFile(ctx, path); err != nil {
 			return err
 		}
@@ -256,9 +302,11 @@ func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
 	return s.deps.Store.Containers.Delete(c.ID, "container abandoned")
 }
 
-// updateContainer changes the status of a container.
+// updateContainer changes the status of a container, and tells clients what it means.
 func (s *Service) updateContainer(id, step string, change func(vm.ContainerStatus) (vm.ContainerStatus, error)) (vm.Container, error) {
-	return s.deps.Store.Containers.Update(id, step, func(c vm.Container) (vm.Container, error) {
+	var before vm.ContainerState
+	c, err := s.deps.Store.Containers.Update(id, step, func(c vm.Container) (vm.Container, error) {
+		before = c.Status.State
 		next, err := change(c.Status)
 		if err != nil {
 			return c, err
@@ -266,4 +314,8 @@ func (s *Service) updateContainer(id, step string, change func(vm.ContainerStatu
 		c.Status = next
 		return c, nil
 	})
+	if err == nil && c.Status.State != before {
+		s.tellOf(c.SandboxID, id, containerEvents[c.Status.State]...)
+	}
+	return c, err
 }

@@ -59,12 +59,13 @@ func (s *Service) removeContainer(ctx context.Context, c vm.Container) error {
 	}); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.ID, err)
 	}
-	if err := s.deps.Consoles.Finish(ctx, s.console(c)); err != nil {
+	if err := s.finishLog(ctx, c); err != nil {
 		return fmt.Errorf("remove container %s: finish its log: %w", c.ID, err)
 	}
 	s.sample.forget(c.ID)
 	if err := s.deps.Store.Containers.Delete(c.ID, "container removed"); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.ID, err)
 	}
+	s.tellOf(c.SandboxID, c.ID, vm.ContainerDeletedEvent)
 	return nil
 }

@@ -60,6 +60,7 @@ func (s *Service) startContainer(ctx context.Context, id string) error {
 	if err := s.bootVM(ctx, sb, c); err != nil {
 		return errors.Join(fmt.Errorf("start container %s: %w", id, err), s.failStart(ctx, c, err))
 	}
+	s.attend(sb, c)
 	s.sample.soon()
 	return nil
 }
@@ -69,8 +70,15 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	rev := revert.New(ctx)
 	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 
-	if err := s.deps.Consoles.Follow(ctx, s.console(c)); err != nil {
-		return fmt.Errorf("follow the console: %w", err)
+	if err := s.follow(ctx, c); err != nil {
+		return err
+	}
+	if len(c.Status.Shares) > 0 {
+		// Made with the container. What a restart of a vmlet with a mount namespace of its own
+		// has lost is made again.
+		if _, err := s.deps.Shares.Create(ctx, sb.ID, c.Status.Shares); err != nil {
+			return fmt.Errorf("shares: %w", err)
+		}
 	}
 	if !s.cfg.LibvirtCgroups {
 		if c.Status.State == vm.ContainerCreated {

@@ -21,8 +21,13 @@ import (
 // that is still booting has nobody to hear the first press of the button.
 const askAgain = 2 * time.Second
 
-// StopContainer asks the guest to power off, waits up to grace, then destroys it. It
-// returns when the VM is gone. A grace of zero or less destroys at once, also when an
+// signalPatience is how long an agent may take to signal the command: it may be just about
+// to answer again, and whoever asks the whole guest to power off loses the command's own
+// exit code.
+const signalPatience = 5 * time.Second
+
+// StopContainer asks the guest to power off, or its command to end, where there is one that
+// runs; waits up to grace; then destroys the VM. It returns when the VM is gone. A grace of zero or less destroys at once, also when an
 // earlier stop still waits; a shorter grace shortens an earlier one's wait, a longer
 // one does not prolong it. Unknown and ended containers are a success, as CRI's
 // StopContainer demands ("This call is idempotent").
@@ -179,7 +184,7 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 		asking, enough := context.WithCancel(ctx)
 		defer enough()
 		s.hastenExit(asking, c)
-		s.work.Go(func() { s.askToPowerOff(asking, c) })
+		s.work.Go(func() { s.askToEnd(asking, c) })
 	}
 	for {
 		if ctx.Err() != nil {
@@ -208,6 +213,30 @@ func (s *Service) hastenExit(ctx context.Context, c vm.Container) {
 			log.From(ctx).Debug("the end of QEMU is not watched", zap.String("container", c.ID), zap.Error(err))
 		}
 	})
+}
+
+// askToEnd asks for the end of the command, whose end is the container's, or else of the
+// guest.
+func (s *Service) askToEnd(ctx context.Context, c vm.Container) {
+	if !c.Spec.HasMain() || !s.signalMain(ctx, c) {
+		s.askToPowerOff(ctx, c)
+	}
+}
+
+// signalMain sends the command its stop signal, once. False if there is no command to
+// signal: it was not started yet, or the agent is silent.
+func (s *Service) signalMain(ctx context.Context, c vm.Container) bool {
+	signal := c.Spec.StopSignal
+	if signal == "" {
+		signal = "SIGTERM"
+	}
+	ctx, cancel := context.WithTimeout(ctx, signalPatience)
+	defer cancel()
+	err := s.deps.Guest.SignalMain(ctx, c.SandboxID, c.ID, signal)
+	if err != nil {
+		log.From(ctx).Info("the command could not be signalled; the guest is asked to power off", zap.String("container", c.ID), zap.Error(err))
+	}
+	return err == nil
 }
 
 // askToPowerOff presses the ACPI power button again and again until ctx ends, and asks

@@ -3,6 +3,7 @@
 package lifecycle
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -15,15 +16,27 @@ import (
 // killed. A guest that still boots is waited for. FailedPrecondition if the container
 // does not run.
 func (s *Service) Exec(ctx context.Context, ref string, req vm.ExecRequest) (vm.ExecResult, error) {
+	stdout, stderr := capped{most: req.MaxOutput}, capped{most: req.MaxOutput}
+	code, err := s.ExecStream(ctx, ref, req.Command, false, vm.Streams{Stdout: &stdout, Stderr: &stderr})
+	if err != nil {
+		return vm.ExecResult{}, err
+	}
+	return vm.ExecResult{ExitCode: code, Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}, nil
+}
+
+// ExecStream runs a command in the guest with its streams connected, and returns its exit
+// code. It ends as Exec does. The command has the environment and the rights of the
+// container's own, if that has one.
+func (s *Service) ExecStream(ctx context.Context, ref string, cmd []string, tty bool, streams vm.Streams) (int32, error) {
 	c, err := s.running(ref)
 	if err != nil {
-		return vm.ExecResult{}, fmt.Errorf("exec: %w", err)
+		return 0, fmt.Errorf("exec: %w", err)
 	}
-	res, err := s.deps.Guest.Exec(ctx, c.SandboxID, req)
+	code, err := s.deps.Guest.Exec(ctx, c.SandboxID, processOf(c, cmd, tty), streams)
 	if err != nil {
-		return res, fmt.Errorf("exec in container %s: %w", c.ID, err)
+		return 0, fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
-	return res, nil
+	return code, nil
 }
 
 // ReopenLog opens a running container's log file anew, after kubelet renamed it. CRI:
@@ -49,4 +62,19 @@ func (s *Service) running(ref string) (vm.Container, error) {
 		return c, fmt.Errorf("container %s is %s, not running: %w", c.ID, c.Status.State, errdefs.ErrFailedPrecondition)
 	}
 	return c, nil
+}
+
+// capped keeps the beginning of what is written and drops the rest.
+type capped struct {
+	bytes.Buffer
+
+	most int
+}
+
+// Write implements io.Writer. It takes everything, so that the command goes on.
+func (c *capped) Write(p []byte) (int, error) {
+	if room := c.most - c.Len(); room > 0 {
+		c.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
 }

@@ -11,6 +11,8 @@ import (
 // exitEvidence is all that is known about the end of a VM. The state of a domain alone
 // cannot tell a guest's poweroff from a signal to QEMU, nor a panic from kill -9.
 type exitEvidence struct {
+	// main is how the container's command ended, nil if it has none or nobody knows.
+	main *vm.MainExit
 	// stop is what was asked of the container, nil if nobody asked.
 	stop *vm.StopIntent
 	// hint is what events said while we listened.
@@ -23,9 +25,13 @@ type exitEvidence struct {
 	at time.Time
 }
 
-// judge says how a container ended. The order is that of certainty: what the kernel
-// and the guest said themselves comes before what follows from our own doing.
+// judge says how a container ended. The end of its command is its own, however the VM ended
+// then. The order of the rest is that of certainty: what the kernel and the guest said
+// themselves comes before what follows from our own doing.
 func judge(e exitEvidence) vm.Exit {
+	if e.main != nil {
+		return judgeMain(*e.main)
+	}
 	exit := vm.Exit{At: e.at}
 	died := e.reason == "crashed" || e.reason == "failed"
 	switch {
@@ -60,6 +66,23 @@ func judge(e exitEvidence) vm.Exit {
 	default:
 		exit.Code, exit.Reason = 255, vm.ReasonUnknown
 		exit.Message = "the VM ended while vmlet was not listening, and nothing tells how"
+	}
+	return exit
+}
+
+// judgeMain says how a container ended by the end of its command.
+func judgeMain(m vm.MainExit) vm.Exit {
+	exit := vm.Exit{Code: m.Code, At: m.At}
+	switch {
+	case m.StartError != "":
+		exit.Reason, exit.Message = vm.ReasonStartError, m.StartError
+	case m.OOMKilled:
+		exit.Reason = vm.ReasonOOMKilled
+		exit.Message = "the guest was out of memory and its kernel killed the command"
+	case m.Code == 0:
+		exit.Reason = vm.ReasonCompleted
+	default:
+		exit.Reason = vm.ReasonError
 	}
 	return exit
 }

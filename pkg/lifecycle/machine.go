@@ -3,6 +3,8 @@
 package lifecycle
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -42,14 +44,34 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 		NICs:         sb.Status.Network.NICs,
 		ConsoleSpool: s.cfg.Paths.ConsoleSpool(sb.ID, c.ID),
 		AgentChannel: def.AgentChannel,
+		AgentSocket:  s.agentSocket(sb.ID, ask),
 		RNG:          def.RNG,
 		Watchdog:     def.Watchdog,
+	}
+	if c.Spec.HasMain() {
+		m.OutputSpool = s.cfg.Paths.OutputSpool(sb.ID, c.ID)
+	}
+	if len(c.Status.Shares) > 0 {
+		m.Share = s.cfg.Paths.Share(sb.ID)
 	}
 	if s.cfg.LibvirtCgroups {
 		limits := cgroupLimits(sb.Spec, c.Spec)
 		m.Cputune = &limits
 	}
 	return m
+}
+
+// agentSocket is where QEMU listens for us, "" for a machine without vmlet-agent's port.
+func (s *Service) agentSocket(sandboxID string, ask vm.Overrides) string {
+	if !s.hasAgentPort(ask) {
+		return ""
+	}
+	return s.cfg.Paths.AgentSocket(sandboxID)
+}
+
+// hasAgentPort tells whether machines have a port for vmlet-agent.
+func (s *Service) hasAgentPort(ask vm.Overrides) bool {
+	return s.defaults.Load().AgentChannel && ask.GuestAgent != vm.GuestAgentQGA
 }
 
 // cpuMode resolves the mode that is left to us. Without one, libvirt takes QEMU's oldest
@@ -67,31 +89,53 @@ func cpuMode(configured string, accel vm.Accel) string {
 
 // seedOf derives what cloud-init is told.
 func seedOf(sb vm.Sandbox, ask vm.Overrides) vm.Seed {
-	hostname := sb.Spec.Hostname
-	if hostname == "" {
-		hostname = sb.Spec.Name
-	}
-	dns := sb.Spec.DNS
-	if len(dns.Servers) == 0 && len(dns.Searches) == 0 && len(dns.Options) == 0 {
-		dns = sb.Status.Network.DNS
-	}
 	return vm.Seed{
 		// The sandbox is the instance: a restarted container is the same machine.
 		InstanceID: sb.UUID(),
-		Hostname:   hostname,
+		Hostname:   hostnameOf(sb.Spec),
 		SSHKeys:    ask.SSHKeys,
 		NICs:       sb.Status.Network.NICs,
-		DNS:        dns,
+		DNS:        dnsOf(sb),
 		UserData:   ask.UserData,
 	}
 }
 
-// console names the files of a container's console.
-func (s *Service) console(c vm.Container) Console {
-	return Console{
+// consoles names the files of what a container prints. Where it has a command, that is its
+// log, and the serial console is consumed unread.
+func (s *Service) consoles(c vm.Container) []Console {
+	serial := Console{
 		ContainerID: c.ID,
 		Spool:       s.cfg.Paths.ConsoleSpool(c.SandboxID, c.ID),
 		Checkpoint:  s.cfg.Paths.ConsoleCheckpoint(c.SandboxID, c.ID),
-		Log:         c.Spec.LogPath,
 	}
+	if !c.Spec.HasMain() {
+		serial.Log = c.Spec.LogPath
+		return []Console{serial}
+	}
+	return []Console{serial, {
+		ContainerID: c.ID,
+		Format:      vm.ConsoleRecords,
+		Spool:       s.cfg.Paths.OutputSpool(c.SandboxID, c.ID),
+		Checkpoint:  s.cfg.Paths.OutputCheckpoint(c.SandboxID, c.ID),
+		Log:         c.Spec.LogPath,
+	}}
+}
+
+// follow begins to copy what the container prints into its log.
+func (s *Service) follow(ctx context.Context, c vm.Container) error {
+	for _, console := range s.consoles(c) {
+		if err := s.deps.Consoles.Follow(ctx, console); err != nil {
+			return fmt.Errorf("follow the output: %w", err)
+		}
+	}
+	return nil
+}
+
+// finishLog copies the rest, and ends the copying.
+func (s *Service) finishLog(ctx context.Context, c vm.Container) error {
+	var errs []error
+	for _, console := range s.consoles(c) {
+		errs = append(errs, s.deps.Consoles.Finish(ctx, console))
+	}
+	return errors.Join(errs...)
 }

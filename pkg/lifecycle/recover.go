@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -61,6 +62,9 @@ func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(don
 	s.recoverAll(ctx, seen, byID, progress)
 	if err := s.removeOrphans(ctx, domains); err != nil {
 		log.From(ctx).Error("domains without a record are left for the next start to remove", zap.Error(err))
+	}
+	if err := s.removeLeftShares(ctx); err != nil {
+		log.From(ctx).Error("shares without a sandbox are left for the next start to remove", zap.Error(err))
 	}
 	return ctx.Err() // what was not begun is left to the next start
 }
@@ -178,7 +182,7 @@ func (s *Service) recoverContainer(ctx context.Context, c vm.Container, o observ
 		}
 		return s.startContainer(ctx, c.ID)
 	case containerRearm:
-		return s.deps.Consoles.Follow(ctx, s.console(c))
+		return s.rearm(ctx, c)
 	case containerResumeStop:
 		return s.resumeStop(ctx, c)
 	case containerSettle:
@@ -203,17 +207,49 @@ func (s *Service) lookAgain(ctx context.Context, c vm.Container, o observed) err
 	return s.settleExit(ctx, c, d)
 }
 
+// rearm goes on with what a running container needs us for.
+func (s *Service) rearm(ctx context.Context, c vm.Container) error {
+	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
+	if err != nil {
+		return err
+	}
+	if err := s.follow(ctx, c); err != nil {
+		return err
+	}
+	s.attend(sb, c)
+	return nil
+}
+
 // resumeStop goes on with a stop of an earlier life: the guest has until the deadline
 // that was promised then.
 func (s *Service) resumeStop(ctx context.Context, c vm.Container) error {
-	if err := s.deps.Consoles.Follow(ctx, s.console(c)); err != nil {
-		return err
-	}
 	if c.Status.Stop.Forced || c.Status.State == vm.ContainerStarting {
+		if err := s.follow(ctx, c); err != nil {
+			return err
+		}
 		return s.destroyContainer(ctx, c)
+	}
+	if err := s.rearm(ctx, c); err != nil {
+		return err
 	}
 	s.waitStop(c)
 	return nil
+}
+
+// removeLeftShares takes down the trees of sandboxes that have no record, which only a store
+// that was put back from a copy leaves. After removeOrphans: no QEMU sees them any more.
+func (s *Service) removeLeftShares(ctx context.Context) error {
+	ids, err := s.deps.Shares.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range ids {
+		if _, err := s.deps.Store.Sandboxes.Get(id); errors.Is(err, errdefs.ErrNotFound) {
+			errs = append(errs, s.deps.Shares.Remove(ctx, id))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // removeOrphans removes domains that carry our store's mark and have no record, which

@@ -61,5 +61,6 @@ func (s *Service) removeSandbox(ctx context.Context, id string) error {
 	if err := s.deps.Store.Sandboxes.Delete(id, "sandbox removed"); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
+	s.tellOf(id, id, vm.ContainerDeletedEvent)
 	return nil
 }

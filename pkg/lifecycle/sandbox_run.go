@@ -106,9 +106,11 @@ func networkRequest(sb vm.Sandbox) vm.NetworkRequest {
 	}
 }
 
-// updateSandbox changes the status of a sandbox.
+// updateSandbox changes the status of a sandbox, and tells clients what it means.
 func (s *Service) updateSandbox(id, step string, change func(vm.SandboxStatus) (vm.SandboxStatus, error)) (vm.Sandbox, error) {
-	return s.deps.Store.Sandboxes.Update(id, step, func(sb vm.Sandbox) (vm.Sandbox, error) {
+	var before vm.SandboxState
+	sb, err := s.deps.Store.Sandboxes.Update(id, step, func(sb vm.Sandbox) (vm.Sandbox, error) {
+		before = sb.Status.State
 		next, err := change(sb.Status)
 		if err != nil {
 			return sb, err
@@ -116,4 +118,8 @@ func (s *Service) updateSandbox(id, step string, change func(vm.SandboxStatus) (
 		sb.Status = next
 		return sb, nil
 	})
+	if err == nil && sb.Status.State != before {
+		s.tellOf(id, id, sandboxEvents[sb.Status.State]...)
+	}
+	return sb, err
 }

@@ -64,6 +64,9 @@ func (s *Service) stopSandbox(ctx context.Context, id string) error {
 	if err := s.deps.Hypervisor.Undefine(ctx, id); err != nil {
 		return fmt.Errorf("stop sandbox %s: %w", id, err)
 	}
+	if err := s.deps.Shares.Remove(ctx, id); err != nil {
+		return fmt.Errorf("stop sandbox %s: %w", id, err)
+	}
 	if err := s.removeCgroup(ctx, sb); err != nil {
 		return fmt.Errorf("stop sandbox %s: %w", id, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,19 +42,28 @@ type Defaults struct {
 	Watchdog      vm.Watchdog
 	AgentChannel  bool
 	MinimumMemory int64 // bytes of guest RAM below which a VM is refused
+	// AgentTimeout is how long a container's command waits for vmlet-agent in its guest.
+	AgentTimeout time.Duration
 }
 
 // Deps are the adapters that the use cases run on.
 type Deps struct {
 	Hypervisor Hypervisor
-	Guest      GuestAgent
+	Guest      Guest
+	Shares     Shares
 	Network    Network
 	Images     Images
 	Disks      Disks
 	Cgroups    Cgroups
 	Consoles   Consoles
+	Streams    ConsoleStreams
 	Store      Store
 	Clock      Clock
+	// Dial connects to an address in a pod's network, for guests without vmlet-agent.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// AgentBinary is vmlet-agent for guests whose image lacks it; NotFound if this node has
+	// none.
+	AgentBinary func() ([]byte, error)
 	// Observe is told of every finished operation, for metrics; nil for nobody.
 	Observe func(operation string, took time.Duration, err error)
 }
@@ -83,10 +93,12 @@ type Service struct {
 	// for writing while one is removed: an image cannot vanish between the two.
 	imageUse sync.RWMutex
 
-	stops  stops
-	exits  exitWaiters
-	hints  hints
-	sample *sampler
+	stops      stops
+	exits      exitWaiters
+	hints      hints
+	attendants attendants
+	events     subscribers
+	sample     *sampler
 }
 
 // New makes the service. It does nothing yet: see Recover and Run. ctx lends its values
@@ -105,11 +117,12 @@ func New(ctx context.Context, cfg Config, deps Deps) *Service {
 // SetDefaults replaces the node's defaults for containers that are created from now on.
 func (s *Service) SetDefaults(d Defaults) { s.defaults.Store(&d) }
 
-// Run folds libvirt's events into state and samples the VMs, until ctx ends. VMs go on
-// running afterwards.
+// Run folds libvirt's events and the guests' reboots into state and samples the VMs, until
+// ctx ends. VMs go on running afterwards.
 func (s *Service) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.listen(ctx) })
+	loops.Go(func() { s.hearReboots(ctx) })
 	loops.Go(func() { s.sampleLoop(ctx) })
 	loops.Wait()
 }

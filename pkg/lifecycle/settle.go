@@ -32,7 +32,7 @@ func (s *Service) settleExit(ctx context.Context, c vm.Container, d vm.Domain) e
 // evidence gathers what tells how the VM ended: events first, then what libvirt, its
 // log and the kernel remember.
 func (s *Service) evidence(ctx context.Context, c vm.Container, d vm.Domain) exitEvidence {
-	e := exitEvidence{stop: c.Status.Stop, hint: s.hints.get(c.SandboxID), reason: d.Reason, at: s.now()}
+	e := exitEvidence{main: c.Status.MainExit, stop: c.Status.Stop, hint: s.hints.get(c.SandboxID), reason: d.Reason, at: s.now()}
 	if e.hint.reason != "" {
 		e.reason = e.hint.reason
 	}
@@ -61,13 +61,14 @@ func (s *Service) evidence(ctx context.Context, c vm.Container, d vm.Domain) exi
 	return e
 }
 
-// finishContainer ends the log, frees the cgroup and records the exit, last: who sees
+// finishContainer ends what goes on with the guest and the log, frees the cgroup and records the exit, last: who sees
 // the container exited finds its log complete.
 func (s *Service) finishContainer(ctx context.Context, c vm.Container, exit vm.Exit) error {
+	s.leave(c)
 	finishCtx, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
-	if err := s.deps.Consoles.Finish(finishCtx, s.console(c)); err != nil {
-		log.From(ctx).Warn("the end of the console is not in the log yet", zap.String("container", c.ID), zap.Error(err))
+	if err := s.finishLog(finishCtx, c); err != nil {
+		log.From(ctx).Warn("the end of the output is not in the log yet", zap.String("container", c.ID), zap.Error(err))
 	}
 	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
@@ -81,7 +82,7 @@ func (s *Service) finishContainer(ctx context.Context, c vm.Container, exit vm.E
 
 // exitUnstarted ends a container that was created and never started.
 func (s *Service) exitUnstarted(ctx context.Context, c vm.Container, reason, message string) error {
-	if err := s.deps.Consoles.Finish(ctx, s.console(c)); err != nil {
+	if err := s.finishLog(ctx, c); err != nil {
 		return fmt.Errorf("end container %s: %w", c.ID, err)
 	}
 	return s.recordExit(ctx, c, vm.Exit{Code: 128, Reason: reason, Message: message, At: s.now()})

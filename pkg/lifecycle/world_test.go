@@ -22,12 +22,14 @@ type world struct {
 	t          *testing.T
 	cfg        lifecycle.Config
 	hypervisor *lifecycletest.Hypervisor
-	guest      *lifecycletest.GuestAgent
+	guest      *lifecycletest.Guest
+	shares     *lifecycletest.Shares
 	network    *lifecycletest.Network
 	images     *lifecycletest.Images
 	disks      *lifecycletest.Disks
 	cgroups    *lifecycletest.Cgroups
 	consoles   *lifecycletest.Consoles
+	streams    *streams
 
 	node paths.Node
 	// adjust may change what the use cases run on, from the next start on.
@@ -47,12 +49,14 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t:          t,
 		hypervisor: lifecycletest.NewHypervisor(),
-		guest:      lifecycletest.NewGuestAgent(),
+		guest:      lifecycletest.NewGuest(),
+		shares:     lifecycletest.NewShares(),
 		network:    lifecycletest.NewNetwork(),
 		images:     lifecycletest.NewImages(),
 		disks:      lifecycletest.NewDisks(),
 		cgroups:    lifecycletest.NewCgroups(),
 		consoles:   lifecycletest.NewConsoles(),
+		streams:    newStreams(),
 		node:       paths.Node{Root: t.TempDir(), State: t.TempDir()},
 	}
 	w.cfg = lifecycle.Config{
@@ -60,6 +64,7 @@ func newWorld(t *testing.T) *world {
 		Defaults: lifecycle.Defaults{
 			VCPUs: 1, Memory: 256 * vm.MiB, MinimumMemory: 64 * vm.MiB, MachineType: "q35",
 			DiskBus: vm.BusVirtio, ErrorPolicy: "enospace", RNG: true, AgentChannel: true,
+			AgentTimeout: time.Minute,
 		},
 	}
 	w.images.Add(testImage)
@@ -93,8 +98,8 @@ func (w *world) open(ctx context.Context) {
 		w.t.Fatal(err)
 	}
 	deps := lifecycle.Deps{
-		Hypervisor: w.hypervisor, Guest: w.guest, Network: w.network, Images: w.images, Disks: w.disks,
-		Cgroups: w.cgroups, Consoles: w.consoles, Clock: clock{},
+		Hypervisor: w.hypervisor, Guest: w.guest, Shares: w.shares, Network: w.network, Images: w.images, Disks: w.disks,
+		Cgroups: w.cgroups, Consoles: w.consoles, Streams: w.streams, Clock: clock{},
 		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
 	}
 	if w.adjust != nil {
@@ -105,6 +110,7 @@ func (w *world) open(ctx context.Context) {
 
 func (w *world) close() {
 	w.svc.Close()
+	w.guest.Hangup()
 	if err := w.store.Close(); err != nil {
 		w.t.Error(err)
 	}
@@ -206,6 +212,12 @@ func (w *world) nothingLeft() {
 	}
 	if groups := w.cgroups.Groups(); len(groups) != 0 {
 		w.t.Errorf("cgroups left: %v", groups)
+	}
+	if ids := w.guest.Connected(); len(ids) != 0 {
+		w.t.Errorf("still connected to the agents of %v", ids)
+	}
+	if ids, err := w.shares.List(ctx); err != nil || len(ids) != 0 {
+		w.t.Errorf("shares left: %v, %v", ids, err)
 	}
 	if all := w.store.Sandboxes().List(); len(all) != 0 {
 		w.t.Errorf("sandbox records left: %v", all)

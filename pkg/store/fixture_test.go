@@ -79,7 +79,7 @@ func containerOfVersion1() vm.Container {
 	c := fullContainer()
 	c.Spec.Security, c.Spec.StopSignal = nil, ""
 	c.Spec.Mounts[0].RecursiveReadOnly = false
-	c.Status.MainExit, c.Status.Files, c.Status.Shares = nil, nil, nil
+	c.Status.MainStarted, c.Status.MainExit, c.Status.Files, c.Status.Shares = false, nil, nil, nil
 	return c
 }
 

@@ -137,6 +137,8 @@ type ContainerStatus struct {
 	StartedAt time.Time      `json:"startedAt,omitzero"`
 	// Stop is set from the moment somebody asked the guest to stop.
 	Stop *StopIntent `json:"stop,omitempty"`
+	// MainStarted is set once the container's command was started, in whichever boot.
+	MainStarted bool `json:"mainStarted,omitempty"`
 	// MainExit is how the container's command ended. The guest still runs then: the VM is
 	// ended next, and Exit is made of it.
 	MainExit *MainExit `json:"mainExit,omitempty"`

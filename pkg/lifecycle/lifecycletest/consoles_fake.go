@@ -24,7 +24,7 @@ type Consoles struct {
 	mu       sync.Mutex
 	spools   map[string]string           // by path: what is not in a log yet
 	logs     map[string]*strings.Builder // by path
-	followed map[string]*followedConsole // by container ID
+	followed map[string]*followedConsole // by container ID and format
 }
 
 type followedConsole struct {
@@ -75,8 +75,8 @@ func (c *Consoles) Followed() map[string]lifecycle.Console {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := map[string]lifecycle.Console{}
-	for id, f := range c.followed {
-		out[id] = f.Console
+	for _, f := range c.followed {
+		out[f.ContainerID] = f.Console
 	}
 	return out
 }
@@ -96,11 +96,11 @@ func (c *Consoles) Follow(ctx context.Context, console lifecycle.Console) error 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.followed[console.ContainerID] != nil {
+	if c.followed[keyOf(console)] != nil {
 		return nil
 	}
 	f := &followedConsole{Console: console, log: c.openLog(console.Log)}
-	c.followed[console.ContainerID] = f
+	c.followed[keyOf(console)] = f
 	c.drain(f)
 	return nil
 }
@@ -112,13 +112,20 @@ func (c *Consoles) Reopen(ctx context.Context, containerID string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.followed[containerID]
-	if f == nil {
+	found := false
+	for _, f := range c.followed {
+		if f.ContainerID == containerID {
+			f.log, found = c.openLog(f.Log), true
+		}
+	}
+	if !found {
 		return fmt.Errorf("console of container %s: %w", containerID, errdefs.ErrNotFound)
 	}
-	f.log = c.openLog(f.Log)
 	return nil
 }
+
+// keyOf: a container has at most one console of each format.
+func keyOf(c lifecycle.Console) string { return c.ContainerID + string(c.Format) }
 
 // Finish implements lifecycle.Consoles.
 func (c *Consoles) Finish(ctx context.Context, console lifecycle.Console) error {
@@ -127,7 +134,7 @@ func (c *Consoles) Finish(ctx context.Context, console lifecycle.Console) error 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.followed[console.ContainerID]
+	f := c.followed[keyOf(console)]
 	if f == nil {
 		f = &followedConsole{Console: console}
 		if c.spools[console.Spool] != "" {
@@ -138,7 +145,7 @@ func (c *Consoles) Finish(ctx context.Context, console lifecycle.Console) error 
 	if f.log != nil && f.log.Len() > 0 && !strings.HasSuffix(f.log.String(), "\n") {
 		f.log.WriteString("\n")
 	}
-	delete(c.followed, console.ContainerID)
+	delete(c.followed, keyOf(console))
 	delete(c.spools, console.Spool)
 	return nil
 }

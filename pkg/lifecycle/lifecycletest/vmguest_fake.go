@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycletest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+var _ lifecycle.Guest = (*Guest)(nil)
+
+// Guest is a lifecycle.Guest without guests. As made, vmlet-agent answers for every ID; a
+// command runs until EndMain; Exec succeeds at once without output. What happens to guests
+// is simulated by the methods of vmguest_controls.go; failures and delays are scripted by
+// Script.
+type Guest struct {
+	Script
+
+	guestMu   sync.Mutex
+	guests    map[string]*fakeGuest
+	mute      bool
+	connected map[string]bool
+	// changed is closed and replaced whenever something has happened in a guest.
+	changed    chan struct{}
+	reboots    chan string
+	onAck      func(id string)
+	onShutdown func(id string)
+	onExec     func(ctx context.Context, p vm.Process, s vm.Streams) (int32, error)
+	onDial     func(ctx context.Context, port uint16) (net.Conn, error)
+}
+
+// fakeGuest is one guest in one of its boots.
+type fakeGuest struct {
+	boot   int
+	silent bool
+	setup  *vm.GuestSetup
+	files  []vm.FileTree
+	shares []vm.ShareMount
+
+	main    *vm.Main
+	exit    *vm.MainExit
+	signals []string
+	input   []byte
+}
+
+// NewGuest returns a fake whose guests all have an agent.
+func NewGuest() *Guest {
+	return &Guest{
+		guests: map[string]*fakeGuest{}, connected: map[string]bool{},
+		changed: make(chan struct{}), reboots: make(chan string, eventCapacity),
+	}
+}
+
+// guest returns a guest. guestMu is held.
+func (g *Guest) guest(id string) *fakeGuest {
+	if g.guests[id] == nil {
+		g.guests[id] = &fakeGuest{silent: g.mute}
+	}
+	return g.guests[id]
+}
+
+// await returns once the agent answers, with guestMu held; then its caller unlocks.
+func (g *Guest) await(ctx context.Context, method, id string, ready func(*fakeGuest) bool) (*fakeGuest, error) {
+	for {
+		g.guestMu.Lock()
+		one, changed := g.guest(id), g.changed
+		if !one.silent && ready(one) {
+			return one, nil
+		}
+		g.guestMu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s in %s: no agent answers: %w: %w", method, id, errdefs.ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
+// call runs do on a guest whose agent answers.
+func (g *Guest) call(ctx context.Context, method, id string, do func(*fakeGuest) error) error {
+	if err := g.enter(ctx, method, id); err != nil {
+		return err
+	}
+	one, err := g.await(ctx, method, id, func(*fakeGuest) bool { return true })
+	if err != nil {
+		return err
+	}
+	defer g.guestMu.Unlock()
+	return do(one)
+}
+
+// Connect implements lifecycle.Guest.
+func (g *Guest) Connect(id string) {
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	g.connected[id] = true
+}
+
+// Disconnect implements lifecycle.Guest.
+func (g *Guest) Disconnect(id string) {
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	delete(g.connected, id)
+}
+
+// AwaitAgent implements lifecycle.Guest.
+func (g *Guest) AwaitAgent(ctx context.Context, id string) (bootID string, err error) {
+	err = g.call(ctx, "AwaitAgent", id, func(one *fakeGuest) error {
+		bootID = fmt.Sprint("boot-", one.boot)
+		return nil
+	})
+	return bootID, err
+}
+
+// Reboots implements lifecycle.Guest.
+func (g *Guest) Reboots() <-chan string { return g.reboots }
+
+// Setup implements lifecycle.Guest.
+func (g *Guest) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
+	return g.call(ctx, "Setup", id, func(one *fakeGuest) error { one.setup = &s; return nil })
+}
+
+// Exec implements lifecycle.Guest.
+func (g *Guest) Exec(ctx context.Context, id string, p vm.Process, s vm.Streams) (exitCode int32, err error) {
+	var run func(context.Context, vm.Process, vm.Streams) (int32, error)
+	if err := g.call(ctx, "Exec", id, func(*fakeGuest) error { run = g.onExec; return nil }); err != nil || run == nil {
+		return 0, err
+	}
+	return run(ctx, p, s)
+}
+
+// StartMain implements lifecycle.Guest.
+func (g *Guest) StartMain(ctx context.Context, id string, m vm.Main) error {
+	return g.call(ctx, "StartMain", id, func(one *fakeGuest) error {
+		if one.main != nil && one.main.ID != m.ID {
+			return fmt.Errorf("command %s runs: %w", one.main.ID, errdefs.ErrFailedPrecondition)
+		}
+		if one.main == nil {
+			one.main = &m
+			g.wake()
+		}
+		return nil
+	})
+}
+
+// WaitMain implements lifecycle.Guest.
+func (g *Guest) WaitMain(ctx context.Context, id, mainID string) (vm.MainExit, error) {
+	if err := g.enter(ctx, "WaitMain", id); err != nil {
+		return vm.MainExit{}, err
+	}
+	one, err := g.await(ctx, "WaitMain", id, func(one *fakeGuest) bool {
+		return one.main == nil || one.main.ID != mainID || one.exit != nil
+	})
+	if err != nil {
+		return vm.MainExit{}, err
+	}
+	defer g.guestMu.Unlock()
+	if one.main == nil || one.main.ID != mainID {
+		return vm.MainExit{}, noMain(mainID)
+	}
+	return *one.exit, nil
+}
+
+// AckMain implements lifecycle.Guest.
+func (g *Guest) AckMain(ctx context.Context, id, mainID string) error {
+	var f func(string)
+	err := g.call(ctx, "AckMain", id, func(one *fakeGuest) error {
+		if one.main == nil || one.main.ID != mainID || one.exit == nil {
+			return noMain(mainID)
+		}
+		one.main, one.exit, f = nil, nil, g.onAck
+		return nil
+	})
+	if err == nil && f != nil {
+		f(id)
+	}
+	return err
+}
+
+// SignalMain implements lifecycle.Guest.
+func (g *Guest) SignalMain(ctx context.Context, id, mainID, signal string) error {
+	return g.call(ctx, "SignalMain", id, func(one *fakeGuest) error {
+		if one.main == nil || one.main.ID != mainID || one.exit != nil {
+			return noMain(mainID)
+		}
+		one.signals = append(one.signals, signal)
+		g.wake()
+		return nil
+	})
+}
+
+// AttachMain implements lifecycle.Guest.
+func (g *Guest) AttachMain(ctx context.Context, id, mainID string, stdin io.Reader, _ <-chan vm.TerminalSize) error {
+	if err := g.call(ctx, "AttachMain", id, func(*fakeGuest) error { return nil }); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(stdin)
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	one := g.guest(id)
+	if one.main == nil || one.main.ID != mainID {
+		return noMain(mainID)
+	}
+	one.input = append(one.input, data...)
+	g.wake()
+	return err
+}
+
+// Dial implements lifecycle.Guest.
+func (g *Guest) Dial(ctx context.Context, id string, port uint16) (net.Conn, error) {
+	var dial func(context.Context, uint16) (net.Conn, error)
+	if err := g.call(ctx, "Dial", id, func(*fakeGuest) error { dial = g.onDial; return nil }); err != nil {
+		return nil, err
+	}
+	if dial == nil {
+		return nil, fmt.Errorf("dial port %d: nothing listens: %w", port, errdefs.ErrUnavailable)
+	}
+	return dial(ctx, port)
+}
+
+// Shutdown implements lifecycle.Guest.
+func (g *Guest) Shutdown(ctx context.Context, id string) error {
+	if err := g.enter(ctx, "Shutdown", id); err != nil {
+		return err
+	}
+	g.guestMu.Lock()
+	one, f := g.guest(id), g.onShutdown
+	g.guestMu.Unlock()
+	if one.silent {
+		return fmt.Errorf("shut down %s: no agent answers: %w", id, errdefs.ErrUnavailable)
+	}
+	if f != nil {
+		f(id)
+	}
+	return nil
+}
+
+// Info implements lifecycle.Guest.
+func (g *Guest) Info(ctx context.Context, id string) (info vm.GuestInfo, err error) {
+	err = g.call(ctx, "Info", id, func(one *fakeGuest) error {
+		info = vm.GuestInfo{BootID: fmt.Sprint("boot-", one.boot)}
+		return nil
+	})
+	return info, err
+}
+
+// MountShares implements lifecycle.Guest.
+func (g *Guest) MountShares(ctx context.Context, id, _ string, mounts []vm.ShareMount) error {
+	return g.call(ctx, "MountShares", id, func(one *fakeGuest) error { one.shares = mounts; return nil })
+}
+
+// UnmountShares implements lifecycle.Guest.
+func (g *Guest) UnmountShares(ctx context.Context, id string) error {
+	return g.call(ctx, "UnmountShares", id, func(one *fakeGuest) error { one.shares = nil; return nil })
+}
+
+// KeepFiles implements lifecycle.Guest.
+func (g *Guest) KeepFiles(ctx context.Context, id, _ string, trees []vm.FileTree) error {
+	return g.call(ctx, "KeepFiles", id, func(one *fakeGuest) error { one.files = trees; return nil })
+}
+
+// FetchFiles implements lifecycle.Guest.
+func (g *Guest) FetchFiles(ctx context.Context, id string) error {
+	return g.call(ctx, "FetchFiles", id, func(*fakeGuest) error { return nil })
+}
+
+func noMain(id string) error {
+	return fmt.Errorf("command %s does not run in this boot: %w", id, errdefs.ErrNotFound)
+}
