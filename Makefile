@@ -66,8 +66,8 @@ integration: test-needs ## Run the tests that need root, libvirt and VMs
 	@$(STAGE) integration-node $(INTEGRATION) -timeout 40m ./tests/integration
 
 .PHONY: critest
-critest: test-needs ## Run cri-tools' validation suite: the specs of tests/critest/passing.txt
-	@$(STAGE) critest $(INTEGRATION) -timeout 30m ./tests/critest
+critest: test-needs ## Run cri-tools' validation suite: the specs of tests/e2e/critest/passing.txt
+	@$(STAGE) critest $(INTEGRATION) -timeout 30m ./tests/e2e/critest
 
 .PHONY: test-needs
 test-needs: tools guest-image test-binaries
