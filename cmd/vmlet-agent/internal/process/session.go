@@ -78,3 +78,6 @@ func sessionOf(sid int) ([]int, error) {
 	}
 	return pids, nil
 }
+
+// KillSession kills all processes of the session that a process leads, of an agent before.
+func KillSession(leader int) error { return killSession(leader, false) }
