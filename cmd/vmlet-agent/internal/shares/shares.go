@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,12 +171,9 @@ func (s *Shares) bind(namespace string, m *agentv1.ShareMount, device uint64) er
 }
 
 func (s *Shares) remember(p place) {
-	for _, b := range s.bound {
-		if b == p {
-			return
-		}
+	if !slices.Contains(s.bound, p) {
+		s.bound = append(s.bound, p)
 	}
-	s.bound = append(s.bound, p)
 }
 
 // answers asks the host for something about the share. What was unplugged is ENOTCONN; a
