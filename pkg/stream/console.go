@@ -34,6 +34,7 @@ type console struct {
 	pos        position // as it is in memory
 	saved      position // as it is in the checkpoint
 	punched    int64    // the spool has a hole up to here
+	kept       int64    // from here on the spool is kept for attached clients, or nobody
 	trouble    error    // what went wrong without stopping anything, for takeTrouble
 
 	// restSince is when the beginning of a line was first seen at restAt of the spool
@@ -47,6 +48,9 @@ type limits struct {
 	spoolCap     int64         // bytes that may wait in the spool
 	punchStep    int64         // bytes between two holes
 	partialAfter time.Duration // until the beginning of a line is shown without its end
+	clientLag    int64         // bytes that may wait for an attached client
+	stalledAfter time.Duration // until a client that does not read is given up after the end
+	linger       time.Duration // that a terminal stays open after the last input
 }
 
 // buffers are what copying takes; idle consoles have none.
@@ -70,7 +74,7 @@ func openConsole(c vm.Console, k kernel, l limits, now func() time.Time) (*conso
 	if cp == nil {
 		return nil, errors.Join(err, spool.Close())
 	}
-	opened := &console{Console: c, k: k, limits: l, now: now, spool: spool, checkpoint: cp}
+	opened := &console{Console: c, k: k, limits: l, now: now, spool: spool, checkpoint: cp, kept: nobody}
 	if err != nil {
 		pos.Spool = firstData(spool)
 		opened.trouble = fmt.Errorf("lines may be in the log twice: %w", err)
@@ -200,7 +204,7 @@ func (c *console) save() error {
 // or more. Where that cannot be done, the spool takes more room: no reason to stop.
 func (c *console) punch(step int64) {
 	const block = 4096
-	to := c.saved.Spool &^ (block - 1)
+	to := min(c.saved.Spool, c.kept) &^ (block - 1)
 	if to-c.punched < step {
 		return
 	}

@@ -37,7 +37,7 @@ type Consoles struct {
 	kernel  kernel
 	now     func() time.Time
 
-	// locks hold a console's container ID over everything that is done to it.
+	// locks hold a console's key over everything that is done to it.
 	locks keylock.Locks
 	// life ends with Close: copying in the background hangs on it.
 	life context.Context //nolint:containedctx // the Consoles' own life, not a request's
@@ -49,15 +49,20 @@ type Consoles struct {
 
 	mu       sync.Mutex
 	closed   bool
-	watcher  *watcher // nil until the first console
-	followed map[string]*followed
+	watcher  *watcher             // nil until the first console
+	followed map[string]*followed // by keyOf
 }
 
 const (
 	defaultSpoolCap = 16 << 20
 	punchStep       = 256 << 10
 	partialAfter    = time.Second
-	atOnce          = 8
+	clientLag       = 4 << 20
+	stalledAfter    = 15 * time.Second
+	// QEMU looks once a second whether somebody has a terminal open, and reads nothing from
+	// it until then.
+	linger = 2500 * time.Millisecond
+	atOnce = 8
 )
 
 // NewConsoles returns Consoles that follow nothing yet.
@@ -71,10 +76,13 @@ func NewConsoles(options ConsoleOptions) *Consoles {
 	life, end := context.WithCancel(context.Background()) //nolint:forbidigo // Close ends it
 	return &Consoles{
 		options: options,
-		limits:  limits{spoolCap: options.SpoolCap, punchStep: punchStep, partialAfter: partialAfter},
-		kernel:  realKernel(),
-		now:     time.Now,
-		life:    life, end: end,
+		limits: limits{
+			spoolCap: options.SpoolCap, punchStep: punchStep, partialAfter: partialAfter,
+			clientLag: clientLag, stalledAfter: stalledAfter, linger: linger,
+		},
+		kernel: realKernel(),
+		now:    time.Now,
+		life:   life, end: end,
 		slots:    make(chan struct{}, atOnce),
 		followed: map[string]*followed{},
 	}
@@ -85,7 +93,7 @@ func NewConsoles(options ConsoleOptions) *Consoles {
 // cannot be opened (its folder is made); once it has begun, trouble with the log is
 // reported to OnError.
 func (cs *Consoles) Follow(ctx context.Context, c vm.Console) error {
-	unlock, err := cs.locks.Lock(ctx, c.ContainerID)
+	unlock, err := cs.locks.Lock(ctx, keyOf(c))
 	if err != nil {
 		return err
 	}
@@ -93,22 +101,21 @@ func (cs *Consoles) Follow(ctx context.Context, c vm.Console) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if cs.lookup(c.ContainerID) != nil {
+	if cs.lookup(keyOf(c)) != nil {
 		return nil
 	}
-	f, err := cs.begin(c)
-	if err != nil {
+	if err := cs.begin(c); err != nil {
 		return fmt.Errorf("follow the console of container %s: %w", c.ContainerID, err)
 	}
-	cs.kick(f.ContainerID)
+	cs.kick(keyOf(c))
 	return nil
 }
 
 // begin opens a console and has it watched.
-func (cs *Consoles) begin(c vm.Console) (*followed, error) {
+func (cs *Consoles) begin(c vm.Console) error {
 	con, err := openConsole(c, cs.kernel, cs.limits, cs.now)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f := &followed{console: con}
 	if con.fresh() && c.Log != "" {
@@ -119,33 +126,29 @@ func (cs *Consoles) begin(c vm.Console) (*followed, error) {
 			err = con.openLog()
 		}
 		if err != nil {
-			return nil, errors.Join(err, con.close(), removeFile(c.Checkpoint))
+			return errors.Join(err, con.close(), removeFile(c.Checkpoint))
 		}
 	}
 	if err := cs.register(f); err != nil {
-		return nil, errors.Join(err, con.close())
+		return errors.Join(err, con.close())
 	}
-	return f, nil
+	return nil
 }
 
 // Reopen opens the log file anew by its path, made if need be, after somebody renamed
 // it; the renamed one gets nothing more. NotFound if the container is not followed.
 // On any other error the log is the same as before.
 func (cs *Consoles) Reopen(ctx context.Context, containerID string) error {
-	unlock, err := cs.locks.Lock(ctx, containerID)
+	f, unlock, err := cs.lockHeard(ctx, containerID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	f := cs.lookup(containerID)
-	if f == nil {
-		return fmt.Errorf("console of container %s: %w", containerID, errdefs.ErrNotFound)
-	}
 	if err := f.reopen(); err != nil {
 		return fmt.Errorf("reopen the log of container %s: %w", containerID, err)
 	}
 	f.retryNow()
-	cs.kick(containerID)
+	cs.kick(keyOf(f.Console))
 	return nil
 }
 
@@ -155,7 +158,7 @@ func (cs *Consoles) Reopen(ctx context.Context, containerID string) error {
 // removed then, and it can be called again. If the log's folder is gone, nobody can
 // want the rest: it is dropped.
 func (cs *Consoles) Finish(ctx context.Context, c vm.Console) error {
-	unlock, err := cs.locks.Lock(ctx, c.ContainerID)
+	unlock, err := cs.locks.Lock(ctx, keyOf(c))
 	if err != nil {
 		return err
 	}
@@ -167,7 +170,7 @@ func (cs *Consoles) Finish(ctx context.Context, c vm.Console) error {
 }
 
 func (cs *Consoles) finish(ctx context.Context, c vm.Console) error {
-	f := cs.lookup(c.ContainerID)
+	f := cs.lookup(keyOf(c))
 	if f == nil {
 		// It never was followed, is finished already, or vmlet was restarted since.
 		info, err := os.Stat(c.Spool)
@@ -180,12 +183,17 @@ func (cs *Consoles) finish(ctx context.Context, c vm.Console) error {
 		}
 		f = &followed{console: con}
 	}
-	err := cs.withBuffers(ctx, func(b *buffers) error { return f.copy(ctx, b, true) })
+	err := cs.withBuffers(ctx, func(b *buffers) error {
+		// Nobody who is attached waits for a log that cannot be written.
+		err := f.publish()
+		f.audience.end(err)
+		return errors.Join(err, f.copy(ctx, b, true))
+	})
 	if trouble := f.takeTrouble(); trouble != nil {
 		cs.options.OnError(c.ContainerID, trouble)
 	}
 	if err != nil && !folderGone(c.Log) {
-		if cs.lookup(c.ContainerID) == nil {
+		if cs.lookup(keyOf(c)) == nil {
 			err = errors.Join(err, f.close())
 		}
 		if ctx.Err() == nil {

@@ -22,7 +22,8 @@ const (
 type followed struct {
 	*console
 
-	unwatch func() error
+	audience audience
+	unwatch  func() error
 	// waiting: a goroutine is on its way to copy, and will see all that is there now.
 	waiting atomic.Bool
 	// timer copies when no event will: it retries, and shows a line that has not ended.
@@ -35,6 +36,9 @@ type followed struct {
 	reported string
 }
 
+// errClosed is what is said while the process ends.
+var errClosed = fmt.Errorf("shutting down: %w", errdefs.ErrUnavailable)
+
 func newBuffers() *buffers {
 	b := &buffers{}
 	b.entries = make([]byte, 0, len(b.raw)+MaxPayload+1024)
@@ -46,17 +50,17 @@ func (cs *Consoles) register(f *followed) (err error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.closed {
-		return fmt.Errorf("shutting down: %w", errdefs.ErrUnavailable)
+		return errClosed
 	}
 	if cs.watcher == nil {
 		if cs.watcher, err = newWatcher(cs.kick); err != nil {
 			return err
 		}
 	}
-	if f.unwatch, err = cs.watcher.add(f.Spool, f.ContainerID); err != nil {
+	if f.unwatch, err = cs.watcher.add(f.Spool, keyOf(f.Console)); err != nil {
 		return err
 	}
-	cs.followed[f.ContainerID] = f
+	cs.followed[keyOf(f.Console)] = f
 	return nil
 }
 
@@ -64,10 +68,10 @@ func (cs *Consoles) register(f *followed) (err error) {
 func (cs *Consoles) forget(f *followed) error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.followed[f.ContainerID] != f {
+	if cs.followed[keyOf(f.Console)] != f {
 		return nil
 	}
-	delete(cs.followed, f.ContainerID)
+	delete(cs.followed, keyOf(f.Console))
 	if f.timer != nil {
 		f.timer.Stop()
 	}
@@ -77,10 +81,10 @@ func (cs *Consoles) forget(f *followed) error {
 	return f.unwatch()
 }
 
-func (cs *Consoles) lookup(containerID string) *followed {
+func (cs *Consoles) lookup(key string) *followed {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return cs.followed[containerID]
+	return cs.followed[key]
 }
 
 func (cs *Consoles) all() []*followed {
@@ -96,22 +100,23 @@ func (cs *Consoles) all() []*followed {
 // abandon closes a console's files as they are.
 func (cs *Consoles) abandon(f *followed) error {
 	//nolint:forbidigo // whoever holds it is about to end: life has
-	unlock, err := cs.locks.Lock(context.Background(), f.ContainerID)
+	unlock, err := cs.locks.Lock(context.Background(), keyOf(f.Console))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if cs.lookup(f.ContainerID) != f {
+	if cs.lookup(keyOf(f.Console)) != f {
 		return nil
 	}
+	f.audience.end(errClosed)
 	return errors.Join(cs.forget(f), f.close())
 }
 
 // kick has a console copied soon. It does not block.
-func (cs *Consoles) kick(containerID string) {
+func (cs *Consoles) kick(key string) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	f := cs.followed[containerID]
+	f := cs.followed[key]
 	if f == nil || cs.closed || !f.waiting.CompareAndSwap(false, true) {
 		return
 	}
@@ -120,23 +125,25 @@ func (cs *Consoles) kick(containerID string) {
 
 // run copies a console once, and sees to when it will be copied again.
 func (cs *Consoles) run(f *followed) {
-	unlock, err := cs.locks.Lock(cs.life, f.ContainerID)
+	unlock, err := cs.locks.Lock(cs.life, keyOf(f.Console))
 	if err != nil {
 		return // closed
 	}
 	defer unlock()
 	f.waiting.Store(false) // what is printed from here on needs another run
-	if cs.lookup(f.ContainerID) != f {
+	if cs.lookup(keyOf(f.Console)) != f {
 		return
 	}
-	err = cs.withBuffers(cs.life, func(b *buffers) error { return f.turn(cs.life, b) })
+	err = cs.withBuffers(cs.life, func(b *buffers) error {
+		return errors.Join(f.publish(), f.turn(cs.life, b))
+	})
 	if cs.life.Err() != nil {
 		return
 	}
 	cs.report(f, errors.Join(err, f.takeTrouble()))
 	if pause := f.untilNextTurn(); pause > 0 {
 		if f.timer == nil {
-			f.timer = time.AfterFunc(pause, func() { cs.kick(f.ContainerID) })
+			f.timer = time.AfterFunc(pause, func() { cs.kick(keyOf(f.Console)) })
 		} else {
 			f.timer.Reset(pause)
 		}

@@ -67,11 +67,7 @@ func (c *console) nextLine(at int64) (int64, error) {
 	if n == 0 && err != nil {
 		return 0, fmt.Errorf("read the spool: %w", err)
 	}
-	end := byte('\n')
-	if c.Format == vm.ConsoleRecords {
-		end = 0
-	}
-	return at + int64(bytes.IndexByte(b[:n], end)+1), nil
+	return at + int64(bytes.IndexByte(b[:n], endOf(c.Format))+1), nil
 }
 
 // reportLoss writes into the log how much was given up, if anything was.

@@ -30,34 +30,62 @@ func (s *scanner) next(buf []byte) (r record.Record, zeros, n int, broken bool) 
 	return r, zeros, n, broken
 }
 
+// scan calls say for what stands in raw: a record, or how many bytes are none. It returns
+// how many bytes were said, when say wants no more or the end of raw is not a whole record.
+// last says that it never will be.
+func (s *scanner) scan(raw []byte, last bool, say func(r record.Record, broken int) (more bool)) (took int) {
+	broken := 0
+	for {
+		r, zeros, n, bad := s.next(raw[took:])
+		took += zeros
+		if n == 0 && last && took < len(raw) {
+			n, bad = len(raw)-took, true
+		}
+		if bad {
+			broken += n
+			took += n
+			continue
+		}
+		if broken > 0 && !say(record.Record{}, broken) || n == 0 {
+			return took
+		}
+		broken = 0
+		took += n
+		if !say(r, 0) {
+			return took
+		}
+	}
+}
+
 // encodeRecords turns records into log entries, one each, as encode does with lines.
 func (s *scanner) encodeRecords(dst, raw []byte, at time.Time, limit int, r rules) batch {
 	b := batch{entries: dst[:0], mid: r.mid, midErr: r.midErr}
-	broken := 0
-	for len(b.entries) < limit {
-		rec, zeros, n, bad := s.next(raw[b.took:])
-		b.took += zeros
-		if n == 0 {
-			if r.last {
-				broken += len(raw) - b.took // it will not be whole any more
-				b.took = len(raw)
-				b.appendBroken(at, broken)
-				b.endLines(at)
-				return b
+	b.took = s.scan(raw, r.last, func(rec record.Record, broken int) bool {
+		if broken > 0 {
+			b.append(at, crilog.Entry{Stream: crilog.Stderr, Payload: brokenLine(broken)})
+		} else {
+			b.append(at, entryOf(rec))
+		}
+		return len(b.entries) < limit
+	})
+	if r.last && b.took == len(raw) { // lines that go on are ended: nothing will follow
+		for _, stream := range []string{crilog.Stdout, crilog.Stderr} {
+			if stream == crilog.Stdout && b.mid || stream == crilog.Stderr && b.midErr {
+				b.append(at, crilog.Entry{Stream: stream})
 			}
-			break
 		}
-		b.took += n
-		if bad {
-			broken += n
-			continue
-		}
-		b.appendBroken(at, broken)
-		broken = 0
-		b.append(at, entryOf(rec))
 	}
-	b.appendBroken(at, broken)
 	return b
+}
+
+func (b *batch) append(at time.Time, e crilog.Entry) {
+	e.Time = at
+	b.entries = crilog.Append(b.entries, e)
+	if e.Stream == crilog.Stderr {
+		b.midErr = e.Partial
+	} else {
+		b.mid = e.Partial
+	}
 }
 
 // entryOf is a record as it is logged: carriage returns before a line's end are dropped.
@@ -72,33 +100,7 @@ func entryOf(r record.Record) crilog.Entry {
 	return e
 }
 
-// brokenLine is what the log says in the place of what is no record.
+// brokenLine is what is said in the place of what is no record.
 func brokenLine(n int) []byte {
 	return fmt.Appendf(nil, "[vmlet: %d bytes of output were not readable here]", n)
-}
-
-func (b *batch) append(at time.Time, e crilog.Entry) {
-	e.Time = at
-	b.entries = crilog.Append(b.entries, e)
-	if e.Stream == crilog.Stderr {
-		b.midErr = e.Partial
-	} else {
-		b.mid = e.Partial
-	}
-}
-
-func (b *batch) appendBroken(at time.Time, n int) {
-	if n > 0 {
-		b.append(at, crilog.Entry{Stream: crilog.Stderr, Payload: brokenLine(n)})
-	}
-}
-
-// endLines ends the lines that are not, since nothing will follow.
-func (b *batch) endLines(at time.Time) {
-	if b.mid {
-		b.append(at, crilog.Entry{Stream: crilog.Stdout})
-	}
-	if b.midErr {
-		b.append(at, crilog.Entry{Stream: crilog.Stderr})
-	}
 }
