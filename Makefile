@@ -14,7 +14,9 @@ COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # libvirt_dlopen: libvirt.so is opened at run time, so a build needs neither its headers nor pkg-config.
 # grpcnotrace: no golang.org/x/net/trace, whose templates call methods by name and so keep the linker from dropping any
 # exported method at all: 7 MB of the daemon, which would all be resident.
-TAGS    := libvirt_dlopen,grpcnotrace
+# osusergo: users and groups are those of /etc/passwd and /etc/group. glibc's look-up loads the host's NSS modules, which
+# would stay in the daemon too, to find the user of QEMU and the group of the socket (which may be given by its number).
+TAGS    := libvirt_dlopen,grpcnotrace,osusergo
 LDFLAGS := -X github.com/vmlet/vmlet/pkg/version.Version=$(VERSION) -X github.com/vmlet/vmlet/pkg/version.Commit=$(COMMIT)
 STAGE   := build/stage.sh
 
