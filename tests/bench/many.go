@@ -30,8 +30,9 @@ func manyVMs(t *testing.T, n int) outcome {
 		pause(5 * time.Second) // for what a start leaves running to end
 		values := residentMemory(t, node, n)
 		r := newResult(name, unitMiB, values, nil)
+		r.note = fmt.Sprintf("%s of it its own, the rest pages of program and libraries", figure(ownMemory(t, node)))
 		if pss, count := qemuMemory(t, node); count > 0 {
-			r.note = fmt.Sprintf("QEMU itself: %s MiB a VM (PSS)", figure(pss/float64(count)))
+			r.note += fmt.Sprintf("; QEMU itself: %s MiB a VM (PSS)", figure(pss/float64(count)))
 		}
 		out.results = append(out.results, r)
 		return r

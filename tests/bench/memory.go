@@ -30,6 +30,16 @@ func residentMemory(t *testing.T, node *harness.Node, n int) samples {
 	return values
 }
 
+// ownMemory is what of the daemon's resident memory is not mapped from files, in MiB: what
+// it has made. Of a file, the kernel maps what lies around the pages that are used, as far
+// as its cache has it.
+func ownMemory(t *testing.T, node *harness.Node) float64 {
+	t.Helper()
+	kib, err := kibOf(fmt.Sprintf("/proc/%d/status", node.PID()), "RssAnon")
+	must(t, err)
+	return kib / 1024
+}
+
 // qemuMemory adds up the proportional set sizes of the node's QEMUs, in MiB, and counts them.
 func qemuMemory(t *testing.T, node *harness.Node) (mib float64, count int) {
 	t.Helper()
