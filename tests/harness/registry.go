@@ -65,13 +65,15 @@ func TheRegistry() *Registry { return the.registry }
 // TinyImage is the name of the tiny guest's image.
 func TinyImage() string { return the.registry.Host + "/tiny:1" }
 
-// QGAImage is the name of the tiny guest's image without vmlet-agent.
-func QGAImage(t *testing.T) string {
-	t.Helper()
+// PullQGAImage pulls the tiny guest's image without vmlet-agent, and returns its name.
+func (n *Node) PullQGAImage() string {
+	n.t.Helper()
 	if err := pushQGA(); err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	return the.registry.Host + "/tiny:qga"
+	image := the.registry.Host + "/tiny:qga"
+	n.Pull(image)
+	return image
 }
 
 var pushQGA = sync.OnceValue(func() error { return the.registry.pushDisk("tiny:qga", "tiny-qga.qcow2") })
