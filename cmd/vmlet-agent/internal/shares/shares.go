@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountns"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountpoint"
 	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
 )
 
@@ -92,33 +94,33 @@ func (s *Shares) Mount(ctx context.Context, req *agentv1.MountSharesRequest) err
 // known.
 func (s *Shares) mountShare(ctx context.Context, tag string) (device uint64, err error) {
 	err = s.namespaces.Do(holder, func() error {
-		if err := makeFolder(s.root, 0o700); err != nil {
-			return err
+		if err := os.MkdirAll(s.root, 0o700); err != nil {
+			return fmt.Errorf("make a mount point for the share: %w", err)
 		}
-		top, err := topMount(s.root)
+		top, err := mountpoint.Top(s.root)
 		if err != nil {
 			return err
 		}
 		if top != nil {
 			err := answers(s.root)
 			if err == nil {
-				device = deviceOf(top)
+				device = mountpoint.Device(top)
 				return nil
 			}
 			if !isUnplugged(err) {
 				return err
 			}
-			if err := unix.Unmount(s.root, unix.MNT_DETACH); err != nil {
+			if err := mountpoint.Detach(s.root); err != nil {
 				return fmt.Errorf("let go of a share that was unplugged: %w", err)
 			}
 		}
 		if err := s.awaitTag(ctx, tag); err != nil {
 			return err
 		}
-		if top, err = topMount(s.root); err != nil || top == nil {
+		if top, err = mountpoint.Top(s.root); err != nil || top == nil {
 			return errors.Join(err, fmt.Errorf("the mounted share is not to be found"))
 		}
-		device = deviceOf(top)
+		device = mountpoint.Device(top)
 		return nil
 	})
 	return device, err

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountpoint"
 	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
 )
 
@@ -39,11 +40,11 @@ func (s *Shares) Unmount(req *agentv1.UnmountSharesRequest) error {
 // mounted tells the device of the share, 0 for none, and whether it was unplugged.
 func (s *Shares) mounted() (device uint64, dead bool, err error) {
 	err = s.namespaces.Do(holder, func() error {
-		top, err := topMount(s.root)
+		top, err := mountpoint.Top(s.root)
 		if err != nil || top == nil {
 			return err
 		}
-		device = deviceOf(top)
+		device = mountpoint.Device(top)
 		err = answers(s.root)
 		if dead = isUnplugged(err); dead {
 			err = nil
@@ -70,7 +71,7 @@ func (s *Shares) unmountAll(device uint64) error {
 
 // detach takes a device's mounts out of the calling thread's namespace, the last first.
 func detach(device uint64) error {
-	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return deviceOf(m) != device, false })
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return mountpoint.Device(m) != device, false })
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
@@ -78,7 +79,7 @@ func detach(device uint64) error {
 	for i := range mounts {
 		at := mounts[len(mounts)-1-i].Mountpoint
 		// EINVAL: it went with another one.
-		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+		if err := mountpoint.Detach(at); err != nil && !errors.Is(err, unix.EINVAL) {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", at, err))
 		}
 	}
