@@ -7,23 +7,19 @@
 //
 // A VM is not a container, so each field of a request is one of:
 //
-//	honoured   in the way that a VM can: names, labels, annotations, log paths, resources,
-//	           DNS, port mappings with a host port, cgroup parent
-//	no effect  what is kept for a later version (command, args, working directory,
-//	           environment, mounts, stdin and tty: an image boots its own init), what
-//	           nothing sets in the guest (sysctls, DNS options), and rules for a process on
-//	           the host's kernel, of which a VM has none: privileged, capabilities, users
-//	           and groups, read-only root, masked paths, SELinux options
+//	honoured   in the way that a VM can. What is about a process holds for the container's
+//	           command, which is the guest's main process, and vmlet-agent applies it
+//	ignored    what nothing acts on, for a reason that docs/reference/cri.md tells: rules
+//	           for a process where there is none, SELinux labels of the host, Windows
 //	refused    what a VM cannot keep, as FailedPrecondition: namespaces of the host or of
 //	           another container, user namespaces, devices, image volumes, bidirectional
-//	           and recursive read-only mounts, mount options, huge pages, Localhost
-//	           profiles (unless privileged, which voids them), supplemental groups policy
-//	           Strict, a stop signal
+//	           mounts, mount options, huge pages, AppArmor profiles of the host (unless
+//	           privileged, which voids them)
 //	wrong      what the CRI itself forbids, or what could not be carried out safely, as
 //	           InvalidArgument
 //
-// docs/reference/cri.md has every RPC and every field, held by docs_test.go: a field that
-// changes its group changes its row there.
+// docs/reference/cri.md has every RPC and every field with the tests that hold it, and
+// docs_test.go holds that page: a field that changes its group changes its row there.
 //
 // Error texts name fields and never show the value of an environment variable, an
 // annotation or a credential.

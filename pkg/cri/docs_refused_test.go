@@ -30,10 +30,17 @@ func refusedFields() map[string]*runtimeapi.ContainerConfig {
 	const pod = runtimeapi.NamespaceMode_POD
 	ids := []*runtimeapi.IDMapping{{Length: 1}}
 	local := &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
+	huge := &runtimeapi.ContainerConfig{Linux: &runtimeapi.LinuxContainerConfig{
+		Resources: &runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1}}},
+	}}
 	return map[string]*runtimeapi.ContainerConfig{
 		"ContainerConfig.devices":     {Devices: []*runtimeapi.Device{{}}},
 		"ContainerConfig.CDI_devices": {CDIDevices: []*runtimeapi.CDIDevice{{}}},
-		"ContainerConfig.stop_signal": {StopSignal: runtimeapi.Signal_SIGNAL_SIGTERM},
+
+		"Device.container_path": {Devices: []*runtimeapi.Device{{ContainerPath: "/dev/fuse"}}},
+		"Device.host_path":      {Devices: []*runtimeapi.Device{{HostPath: "/dev/fuse"}}},
+		"Device.permissions":    {Devices: []*runtimeapi.Device{{Permissions: "rw"}}},
+		"CDIDevice.name":        {CDIDevices: []*runtimeapi.CDIDevice{{Name: "v/g=0"}}},
 
 		"Mount.uidMappings":   mount(&runtimeapi.Mount{UidMappings: ids}),
 		"Mount.gidMappings":   mount(&runtimeapi.Mount{GidMappings: ids}),
@@ -44,19 +51,18 @@ func refusedFields() map[string]*runtimeapi.ContainerConfig {
 		"UserNamespace.mode":             users(&runtimeapi.UserNamespace{Mode: pod}),
 		"UserNamespace.uids":             users(&runtimeapi.UserNamespace{Mode: pod, Uids: ids}),
 		"UserNamespace.gids":             users(&runtimeapi.UserNamespace{Mode: pod, Gids: ids}),
+		"IDMapping.host_id":              mount(&runtimeapi.Mount{UidMappings: []*runtimeapi.IDMapping{{HostId: 1}}}),
+		"IDMapping.container_id":         mount(&runtimeapi.Mount{GidMappings: []*runtimeapi.IDMapping{{ContainerId: 1}}}),
+		"IDMapping.length":               mount(&runtimeapi.Mount{UidMappings: ids}),
 
-		"LinuxContainerSecurityContext.seccomp":  security(&runtimeapi.LinuxContainerSecurityContext{Seccomp: local}),
 		"LinuxContainerSecurityContext.apparmor": security(&runtimeapi.LinuxContainerSecurityContext{Apparmor: local}),
-		"LinuxContainerSecurityContext.seccomp_profile_path": security(&runtimeapi.LinuxContainerSecurityContext{
-			SeccompProfilePath: "localhost/p", //nolint:staticcheck // deprecated, and on the page
-		}),
 		"LinuxContainerSecurityContext.apparmor_profile": security(&runtimeapi.LinuxContainerSecurityContext{
 			ApparmorProfile: "localhost/p", //nolint:staticcheck // deprecated, and on the page
 		}),
 
-		"LinuxContainerResources.hugepage_limits": {Linux: &runtimeapi.LinuxContainerConfig{
-			Resources: &runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1}}},
-		}},
+		"LinuxContainerResources.hugepage_limits": huge,
+		"HugepageLimit.page_size":                 huge,
+		"HugepageLimit.limit":                     huge,
 	}
 }
 

@@ -3,22 +3,29 @@
 package cri
 
 import (
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// row is one row of a table on the reference page: its name, and the cells behind it.
-type row struct{ what, text string }
+// row is one row of a table on the reference page: the cells behind its name.
+type row struct {
+	what, text string
+	tests      string
+}
 
 var (
 	pageSection = regexp.MustCompile(`(?m)^#{2,3} (\S+)$`)
-	pageRow     = regexp.MustCompile("(?m)^\\| `([A-Za-z_]+)` \\| ([^|]+) \\| ([^|]+) \\|$")
+	pageRow     = regexp.MustCompile("(?m)^\\| `([A-Za-z_]+)` \\|([^|]*)\\|([^|]*)\\|([^|]*)\\|$")
+	pageTest    = regexp.MustCompile("^(?:`(Test[A-Za-z0-9]+)`|critest \\*([^*]+)\\*)$")
 )
 
 // referencePage is docs/reference/cri.md: the rows of each section, by heading and name.
@@ -40,7 +47,8 @@ func referencePage(t *testing.T) map[string]map[string]row {
 			if _, twice := rows[string(m[1])]; twice {
 				t.Errorf("%s has two rows", m[1])
 			}
-			rows[string(m[1])] = row{string(m[2]), string(m[3])}
+			cell := func(n int) string { return strings.TrimSpace(string(m[n])) }
+			rows[cell(1)] = row{cell(2), cell(3), cell(4)}
 		}
 		sections[string(text[head[2]:head[3]])] = rows
 	}
@@ -73,18 +81,12 @@ func TestReferencePageHasEveryRPC(t *testing.T) {
 	}
 }
 
-// toldWhole are the messages that the row of the field which holds them tells of.
-var toldWhole = []protoreflect.Name{
-	"PodSandboxMetadata", "ContainerMetadata", "KeyValue", "Device", "CDIDevice", "IDMapping", "HugepageLimit",
-	"Capability", "SELinuxOption", "SecurityProfile", "Int64Value", "WindowsPodSandboxConfig", "WindowsContainerConfig",
-}
-
 func TestReferencePageHasEveryField(t *testing.T) {
 	page, seen := referencePage(t), map[string]bool{}
 	var walk func(protoreflect.MessageDescriptor)
 	walk = func(message protoreflect.MessageDescriptor) {
 		name := string(message.Name())
-		if seen[name] || slices.Contains(toldWhole, message.Name()) {
+		if seen[name] {
 			return
 		}
 		seen[name] = true
@@ -99,7 +101,7 @@ func TestReferencePageHasEveryField(t *testing.T) {
 			delete(rows, string(field.Name()))
 			if !ok {
 				t.Errorf("%s.%s has no row", name, field.Name())
-			} else if !slices.Contains([]string{"honoured", "refused", "no effect"}, got.what) {
+			} else if !slices.Contains([]string{"honoured", "refused", "ignored"}, got.what) {
 				t.Errorf("%s.%s: %q is not one of the page's words", name, field.Name(), got.what)
 			}
 			if field.Kind() == protoreflect.MessageKind && !field.IsMap() {
@@ -112,23 +114,68 @@ func TestReferencePageHasEveryField(t *testing.T) {
 	}
 	walk((&runtimeapi.PodSandboxConfig{}).ProtoReflect().Descriptor())
 	walk((&runtimeapi.ContainerConfig{}).ProtoReflect().Descriptor())
-	if len(seen) != 13 {
+	if len(seen) != 31 {
 		t.Errorf("%d messages were looked at: %v", len(seen), slices.Sorted(maps.Keys(seen)))
 	}
-	for _, name := range toldWhole {
-		if _, own := page[string(name)]; own {
-			t.Errorf("%s has a section: hold its fields too", name)
+}
+
+// TestReferencePageNamesItsTests: what the page claims, a test that exists holds. What it
+// says is ignored has a reason instead.
+func TestReferencePageNamesItsTests(t *testing.T) {
+	tests, specs := testsOfTheModule(t), passingSpecs(t)
+	for section, rows := range referencePage(t) {
+		for name, r := range rows {
+			where := section + "." + name
+			if r.what == "ignored" && r.text == "" {
+				t.Errorf("%s is ignored without a reason", where)
+			}
+			if r.tests == "" {
+				if r.what != "ignored" {
+					t.Errorf("%s is %s and names no test", where, r.what)
+				}
+				continue
+			}
+			for _, cell := range strings.Split(r.tests, ", ") {
+				m := pageTest.FindStringSubmatch(cell)
+				switch {
+				case m == nil:
+					t.Errorf("%s: %q names no test", where, cell)
+				case m[1] != "" && !tests[m[1]]:
+					t.Errorf("%s: there is no %s", where, m[1])
+				case m[2] != "" && !slices.ContainsFunc(specs, func(s string) bool { return strings.Contains(s, m[2]) }):
+					t.Errorf("%s: no spec of critest that must pass has %q", where, m[2])
+				}
+			}
 		}
 	}
 }
 
-// TestReferencePageSaysPlainlyWhatDoesNotReachTheGuest holds the first thing that a reader
-// must know.
-func TestReferencePageSaysPlainlyWhatDoesNotReachTheGuest(t *testing.T) {
-	container := referencePage(t)["ContainerConfig"]
-	for _, field := range []string{"command", "args", "working_dir", "envs", "mounts"} {
-		if got := container[field].what; got != "no effect" {
-			t.Errorf("%s: %q; does something act on it now? Then the page's second paragraph must change too", field, got)
+func testsOfTheModule(t *testing.T) map[string]bool {
+	t.Helper()
+	found, declared := map[string]bool{}, regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
+	for _, dir := range []string{"../../pkg", "../../tests", "../../cmd"} {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, m := range declared.FindAllSubmatch(text, -1) {
+				found[string(m[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
+	return found
+}
+
+func passingSpecs(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../tests/e2e/critest/passing.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool { return line == "" || line[0] == '#' })
 }
