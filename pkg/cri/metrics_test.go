@@ -4,6 +4,7 @@ package cri
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +102,22 @@ func TestMetricsAreCadvisorsAsFarAsAVMHasThem(t *testing.T) {
 	for _, d := range descriptors.GetDescriptors() {
 		if d.GetHelp() == "" || !slices.ContainsFunc(all, func(line string) bool { return strings.HasPrefix(line, d.GetName()+"{") }) {
 			t.Errorf("%s is promised and not there, or not explained", d.GetName())
+		}
+	}
+}
+
+func TestEveryMetricIsOnItsPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/stats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptors, err := newServer(t, newFake()).ListMetricDescriptors(t.Context(), &runtimeapi.ListMetricDescriptorsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range descriptors.GetDescriptors() {
+		if !strings.Contains(string(page), "`"+d.GetName()+"`") {
+			t.Errorf("%s is not there", d.GetName())
 		}
 	}
 }
