@@ -66,6 +66,7 @@ func (c *calls) accept(ctx context.Context, mux *yamux.Session, handle Handler) 
 		go func() {
 			defer end()
 			s := newStream(callCtx, st, st.Close)
+			s.session = mux.CloseChan()
 			//nolint:errcheck // a stream whose session has ended is closed
 			defer func() { _ = s.Close() }()
 			handle(callCtx, s)

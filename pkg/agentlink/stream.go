@@ -36,6 +36,8 @@ type Stream struct {
 	in     *bufio.Reader
 	over   func() error // why nothing goes on, nil while it does
 	finish func() error
+	// session is closed with the session; nil on the host's side.
+	session <-chan struct{}
 	// limit is the most bytes of a message that is received.
 	limit int
 
@@ -60,6 +62,10 @@ func newStream(ctx context.Context, mux *yamux.Stream, finish func() error) *Str
 
 // Limit sets the most bytes of a message that Receive takes, MaxMessage or less.
 func (s *Stream) Limit(n int) { s.limit = min(n, MaxMessage) }
+
+// SessionDone is closed when the session is over: what outlives the call, but not the
+// session, ends with it. For the agent's side.
+func (s *Stream) SessionDone() <-chan struct{} { return s.session }
 
 // Send writes one message, whole. Messages of several goroutines never mix.
 func (s *Stream) Send(m proto.Message) error {

@@ -29,8 +29,8 @@ import (
 type Config struct {
 	Starter    *process.Starter
 	Namespaces *mountns.Set
-	// OutputPort is the path of the port that output goes to.
-	OutputPort string
+	// OutputPort is the path of the port that output goes to, "" while there is none.
+	OutputPort func() string
 	// Dir is a folder that the next boot finds empty.
 	Dir string
 	// Log is told what nobody else is.
@@ -94,7 +94,7 @@ func (r *Runner) Start(req *agentv1.StartMainRequest) error {
 		return fmt.Errorf("command %s has ended, and its exit is on record: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	if r.port == nil {
-		port, err := output.Open(r.OutputPort)
+		port, err := output.Open(r.OutputPort())
 		if err != nil {
 			return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 		}

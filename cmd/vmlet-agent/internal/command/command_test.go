@@ -46,7 +46,7 @@ func newGuest(t *testing.T) *guest {
 		t.Fatal(err)
 	}
 	g := &guest{config: command.Config{
-		Starter: starter, Namespaces: namespaces, OutputPort: port, Dir: filepath.Join(dir, "run"),
+		Starter: starter, Namespaces: namespaces, OutputPort: func() string { return port }, Dir: filepath.Join(dir, "run"),
 		Log: func(err error) { t.Error(err) },
 	}}
 	g.restart(t)
@@ -91,7 +91,7 @@ func (g *guest) wait(t *testing.T, id string) *agentv1.MainExit {
 // output returns what is with QEMU now, and has the flags.
 func (g *guest) output(t *testing.T, stream record.Flags) string {
 	t.Helper()
-	buf, err := os.ReadFile(g.config.OutputPort)
+	buf, err := os.ReadFile(g.config.OutputPort())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func (g *guest) output(t *testing.T, stream record.Flags) string {
 func TestAllThatACommandWroteIsThereBeforeItsExit(t *testing.T) {
 	g := newGuest(t)
 	for range 10 {
-		if err := os.Truncate(g.config.OutputPort, 0); err != nil {
+		if err := os.Truncate(g.config.OutputPort(), 0); err != nil {
 			t.Fatal(err)
 		}
 		g.start(t, "a", "seq 1 20000; echo error >&2; printf end; exit 3")
@@ -241,7 +241,7 @@ func TestACommandThatCannotBeStartedHasAnExit(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	g.config.OutputPort = filepath.Join(t.TempDir(), "none")
+	g.config.OutputPort = func() string { return "" }
 	g.restart(t)
 	err := g.Start(&agentv1.StartMainRequest{Id: "x", Process: &agentv1.Process{Args: []string{"true"}}})
 	if !errdefs.IsFailedPrecondition(err) {

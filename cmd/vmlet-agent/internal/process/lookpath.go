@@ -11,11 +11,12 @@ import (
 	"syscall"
 )
 
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is PATH where the environment has none.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // environ returns the environment with PATH, HOME and, for a terminal, TERM.
 func environ(env []string, home string, tty bool) []string {
-	defaults := []string{"PATH=" + defaultPath, "HOME=" + home}
+	defaults := []string{"PATH=" + DefaultPath, "HOME=" + home}
 	if tty {
 		defaults = append(defaults, "TERM=xterm")
 	}

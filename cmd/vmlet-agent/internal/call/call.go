@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package call serves the calls that vmlet makes (proto/agent/v1), one file for each.
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/command"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
+	"github.com/vmlet/vmlet/pkg/agentlink"
+	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
+)
+
+// Shares mounts what the host shares (internal/shares).
+type Shares interface {
+	Mount(ctx context.Context, req *agentv1.MountSharesRequest) error
+	Unmount(req *agentv1.UnmountSharesRequest) error
+}
+
+// Server serves calls.
+type Server struct {
+	Starter *process.Starter
+	Command *command.Runner
+	Machine *machine.Machine
+	Freezer *machine.Freezer
+	Shares  Shares
+	// Log is told what no caller is.
+	Log func(error)
+}
+
+// maxRequest bounds how much of the agent's memory a call takes before it is known.
+const maxRequest = agentlink.MaxMessage
+
+// Serve serves one call. It is an agentlink.Handler.
+func (s *Server) Serve(ctx context.Context, st *agentlink.Stream) {
+	st.Limit(maxRequest)
+	var req agentv1.Request
+	if err := st.Receive(&req); err != nil {
+		s.refuse(st, err)
+		return
+	}
+	reply, err := s.dispatch(ctx, st, &req)
+	switch {
+	case err != nil:
+		s.refuse(st, err)
+	case reply != nil:
+		_ = st.Send(reply) // who asked has gone
+	}
+}
+
+// refuse answers with an error.
+func (s *Server) refuse(st *agentlink.Stream, err error) {
+	_ = st.Send(&agentv1.Reply{Error: &agentv1.Error{Class: classOf(err), Message: err.Error()}}) // who asked has gone
+}
+
+// dispatch serves a request. Without a reply, and without an error, the call has sent all
+// there is to send.
+func (s *Server) dispatch(ctx context.Context, st *agentlink.Stream, req *agentv1.Request) (*agentv1.Reply, error) {
+	switch c := req.GetCall().(type) {
+	case *agentv1.Request_Exec:
+		return nil, s.exec(ctx, st, c.Exec)
+	case *agentv1.Request_AttachMain:
+		return nil, s.attachMain(ctx, st, c.AttachMain)
+	case *agentv1.Request_Dial:
+		return nil, s.dial(ctx, st, c.Dial)
+	case *agentv1.Request_AckMain:
+		return nil, s.ackMain(st, c.AckMain)
+	case *agentv1.Request_Power:
+		return nil, s.power(st, c.Power)
+	case *agentv1.Request_StartMain:
+		return done(s.Command.Start(c.StartMain))
+	case *agentv1.Request_WaitMain:
+		return s.waitMain(ctx, c.WaitMain)
+	case *agentv1.Request_SignalMain:
+		return done(s.Command.Signal(c.SignalMain.GetId(), c.SignalMain.GetSignal()))
+	case *agentv1.Request_MountShares:
+		return done(s.Shares.Mount(ctx, c.MountShares))
+	case *agentv1.Request_UnmountShares:
+		return done(s.Shares.Unmount(c.UnmountShares))
+	default:
+		return s.dispatchMachine(st, req)
+	}
+}
+
+// dispatchMachine serves a request that is about the guest as a whole.
+func (s *Server) dispatchMachine(st *agentlink.Stream, req *agentv1.Request) (*agentv1.Reply, error) {
+	switch c := req.GetCall().(type) {
+	case *agentv1.Request_Info:
+		return &agentv1.Reply{Result: &agentv1.Reply_Info{Info: s.Machine.Info()}}, nil
+	case *agentv1.Request_Setup:
+		return done(s.Machine.Setup(c.Setup))
+	case *agentv1.Request_ReadFile:
+		content, err := s.Machine.ReadFile(c.ReadFile)
+		return &agentv1.Reply{Result: &agentv1.Reply_File{File: content}}, err
+	case *agentv1.Request_WriteFile:
+		return done(s.Machine.WriteFile(c.WriteFile, chunks(st)))
+	case *agentv1.Request_Freeze:
+		return s.freeze(st, c.Freeze)
+	case *agentv1.Request_Thaw:
+		return frozen(s.Freezer.Thaw())
+	case *agentv1.Request_Online:
+		onlined, err := s.Machine.Online()
+		return &agentv1.Reply{Result: &agentv1.Reply_Onlined{Onlined: onlined}}, err
+	default:
+		return nil, errUnknown
+	}
+}
+
+// done is the answer of a call that has none but that it is done.
+func done(err error) (*agentv1.Reply, error) { return &agentv1.Reply{}, err }
+
+// errUnknown is a call of a newer vmlet's.
+var errUnknown = fmt.Errorf("this agent does not know the call: %w", errdefs.ErrNotImplemented)
+
+// classes are how errors are told to vmlet, the first that fits.
+var classes = []struct {
+	is    error
+	class agentv1.Error_Class
+}{
+	{errdefs.ErrInvalidArgument, agentv1.Error_INVALID_ARGUMENT},
+	{errdefs.ErrNotFound, agentv1.Error_NOT_FOUND},
+	{errdefs.ErrAlreadyExists, agentv1.Error_ALREADY_EXISTS},
+	{errdefs.ErrFailedPrecondition, agentv1.Error_FAILED_PRECONDITION},
+	{errdefs.ErrUnavailable, agentv1.Error_UNAVAILABLE},
+	{errdefs.ErrNotImplemented, agentv1.Error_UNIMPLEMENTED},
+	{errdefs.ErrResourceExhausted, agentv1.Error_RESOURCE_EXHAUSTED},
+	{errdefs.ErrPermissionDenied, agentv1.Error_PERMISSION_DENIED},
+	{process.ErrTooMany, agentv1.Error_RESOURCE_EXHAUSTED},
+	{fs.ErrInvalid, agentv1.Error_INVALID_ARGUMENT},
+	{fs.ErrNotExist, agentv1.Error_NOT_FOUND},
+	{fs.ErrExist, agentv1.Error_ALREADY_EXISTS},
+	{fs.ErrPermission, agentv1.Error_PERMISSION_DENIED},
+}
+
+func classOf(err error) agentv1.Error_Class {
+	for _, c := range classes {
+		if errors.Is(err, c.is) {
+			return c.class
+		}
+	}
+	return agentv1.Error_UNKNOWN
+}
+
+// chunks returns the pieces of the file that follow a request.
+func chunks(st *agentlink.Stream) func() ([]byte, error) {
+	last := false
+	return func() ([]byte, error) {
+		if last {
+			return nil, io.EOF
+		}
+		var c agentv1.FileChunk
+		if err := st.Receive(&c); err != nil {
+			return nil, fmt.Errorf("the file came in part: %w", noEOF(err))
+		}
+		last = c.GetLast()
+		return c.GetData(), nil
+	}
+}
+
+// noEOF is for an end where there must be none.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

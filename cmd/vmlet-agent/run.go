@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/call"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/command"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountns"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/port"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/shares"
+	"github.com/vmlet/vmlet/pkg/agentlink"
+	"github.com/vmlet/vmlet/pkg/version"
+)
+
+// Names of the machine's ports.
+const (
+	agentPort  = "org.vmlet.agent.0"
+	outputPort = "org.vmlet.output.0"
+)
+
+// pause is how long a port that failed is left alone.
+const pause = time.Second
+
+type config struct {
+	port, outputPort string
+	runDir           string
+}
+
+// run serves until ctx ends.
+func run(ctx context.Context, c config) error {
+	if err := prepare(); err != nil {
+		return err
+	}
+	guest := machine.New()
+	boot, err := guest.BootID()
+	if err != nil {
+		return err
+	}
+	server, err := build(c, guest, boot)
+	if err != nil {
+		return err
+	}
+	//nolint:errcheck // the next agent thaws what this one could not
+	defer func() { _, _ = server.Freezer.Thaw() }()
+
+	info := agentlink.Info{BootID: boot, Version: version.Version}
+	for {
+		err := serve(ctx, c.port, info, server)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		log.Print(err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// serve serves on the port until that fails.
+func serve(ctx context.Context, path string, info agentlink.Info, server *call.Server) error {
+	if path == "" {
+		var err error
+		if path, err = port.Await(ctx, agentPort); err != nil {
+			return err
+		}
+	}
+	p, err := port.Open(path)
+	if err != nil {
+		return err
+	}
+	return agentlink.Serve(ctx, p, info, server.Serve)
+}
+
+// prepare makes the agent what it is to be beside the guest's other processes.
+func prepare() error {
+	syscall.Umask(0o022)
+	if os.Getenv("PATH") == "" {
+		if err := os.Setenv("PATH", process.DefaultPath); err != nil {
+			return err
+		}
+	}
+	// A guest without memory is the time at which vmlet needs its agent. What the agent starts
+	// is the kernel's again. Without the right to, it is as other processes are.
+	err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+	if err != nil && !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	// Little memory, for a little more of the CPU while there is something to do.
+	debug.SetGCPercent(gcPercent)
+	return nil
+}
+
+const gcPercent = 50
+
+// build makes the server of the calls.
+func build(c config, guest *machine.Machine, boot string) (*call.Server, error) {
+	report := func(err error) { log.Print(err) }
+	dir, err := bootDir(c.runDir, boot)
+	if err != nil {
+		return nil, err
+	}
+	freezer, err := machine.NewFreezer(guest, filepath.Join(dir, "frozen"), report)
+	if err != nil {
+		return nil, fmt.Errorf("thaw what was frozen: %w", err)
+	}
+	namespaces := mountns.NewSet()
+	starter, err := process.NewStarter(namespaces)
+	if err != nil {
+		return nil, err
+	}
+	runner, err := command.New(command.Config{
+		Starter: starter, Namespaces: namespaces, Dir: filepath.Join(dir, "command"), Log: report,
+		OutputPort: func() string {
+			if c.outputPort != "" {
+				return c.outputPort
+			}
+			return port.Path(outputPort)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &call.Server{
+		Starter: starter, Command: runner, Machine: guest, Freezer: freezer, Log: report,
+		Shares: shares.New(namespaces, filepath.Join(dir, "share")),
+	}, nil
+}
+
+// bootDir makes a folder of this boot's. What is there of another one is not in memory, as it
+// should be, and is removed.
+func bootDir(runDir, boot string) (string, error) {
+	dir := filepath.Join(runDir, boot)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(runDir)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.Name() != boot {
+			if err := os.RemoveAll(filepath.Join(runDir, e.Name())); err != nil {
+				return "", err
+			}
+		}
+	}
+	return dir, nil
+}
