@@ -29,6 +29,7 @@ COPY build/libvirtd.sh /usr/libexec/vmlet/build/
 COPY images/node/entrypoint.sh /usr/libexec/vmlet/
 COPY --from=build /src/bin/reaper /usr/libexec/vmlet/bin/
 COPY --from=build /src/bin/cni /opt/cni/bin
-COPY --from=build /src/bin/vmlet /src/bin/vmletctl /usr/local/bin/
+# vmlet-agent is for guests: vmlet puts it on their seeds.
+COPY --from=build /src/bin/vmlet /src/bin/vmletctl /src/bin/vmlet-agent /usr/local/bin/
 # tini collects what QEMU and the CNI plugins leave behind; a libvirtd of the container's own has its own reaper.
 ENTRYPOINT ["/usr/bin/tini", "--", "/usr/libexec/vmlet/entrypoint.sh"]

@@ -20,6 +20,9 @@ TAGS    := libvirt_dlopen,grpcnotrace,osusergo
 LDFLAGS := -X github.com/vmlet/vmlet/pkg/version.Version=$(VERSION) -X github.com/vmlet/vmlet/pkg/version.Commit=$(COMMIT)
 STAGE   := build/stage.sh
 
+# The agent runs in guests of any distribution: static, and small.
+AGENT   := env CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w $(LDFLAGS)' -o bin/vmlet-agent ./cmd/vmlet-agent
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,9 +32,10 @@ deps: ## Install the packages that running, building and testing need (apt; root
 	@$(STAGE) deps build/install-deps.sh
 
 .PHONY: build
-build: ## Build bin/vmlet and bin/vmletctl
+build: ## Build bin/vmlet, bin/vmletctl and bin/vmlet-agent
 	@build/install-deps.sh build
-	@$(STAGE) build go build -tags $(TAGS) -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	@$(STAGE) build go build -tags $(TAGS) -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmlet ./cmd/vmletctl
+	@$(STAGE) build-agent $(AGENT)
 
 .PHONY: tools
 tools: bin/.tools ## Build crictl, critest, crane and the CNI plugins into bin/ and bin/cni/
@@ -39,17 +43,27 @@ bin/.tools: tools/go.mod tools/go.sum build/tools.sh
 	@$(STAGE) tools build/tools.sh bin
 	@touch $@
 
+# What the guest image is made of: its recipe, and the agent.
+GUEST_SOURCES = $(shell find images/tiny -type f ! -name '*_test.go' ! -name '*.md') go.mod \
+  $(shell find cmd/vmlet-agent pkg/agentlink pkg/version proto/agent -name '*.go' ! -name '*_test.go')
+
 .PHONY: guest-image
-guest-image: bin/tiny.qcow2 ## Build the tiny guest image, bin/tiny.qcow2
-bin/tiny.qcow2: $(shell find images/tiny -type f ! -name '*.go' ! -name '*.md')
+guest-image: bin/tiny.qcow2 bin/tiny-qga.qcow2 ## Build the tiny guest image, bin/tiny.qcow2, and bin/tiny-qga.qcow2 without vmlet-agent
+bin/tiny.qcow2: $(GUEST_SOURCES)
 	@build/install-deps.sh test
 	@mkdir -p bin
 	@$(STAGE) guest-image images/tiny/build.sh $@
 	@touch $@
+bin/tiny-qga.qcow2: $(GUEST_SOURCES)
+	@build/install-deps.sh test
+	@mkdir -p bin
+	@$(STAGE) guest-image-qga images/tiny/build.sh --without-agent $@
+	@touch $@
 
 .PHONY: test-binaries
-test-binaries: ## Build bin/vmlet-failpoints, the daemon that tests can kill at each step
+test-binaries: ## Build bin/vmlet-failpoints, the daemon that tests can kill at each step, and bin/vmlet-agent
 	@build/install-deps.sh build
+	@$(STAGE) test-agent $(AGENT)
 	@$(STAGE) test-binaries go build -tags $(TAGS),failpoints -o bin/vmlet-failpoints ./cmd/vmlet
 
 .PHONY: unit
@@ -138,7 +152,7 @@ generate: ## Run the go:generate lines
 
 .PHONY: install
 install: build ## Install the binaries under DESTDIR/PREFIX (/usr/local)
-	install -D -t $(DESTDIR)$(PREFIX)/bin bin/vmlet bin/vmletctl
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/vmlet bin/vmletctl bin/vmlet-agent
 
 .PHONY: clean
 clean: ## Remove what the build made

@@ -132,7 +132,7 @@ make_root() {
   copy_program "$shell/bin/busybox" sh
   copy_program "$debs/usr/sbin/qemu-ga" qemu-ga
   copy_program "$debs/usr/bin/ipcs" ipcs
-  [ -z "$with_agent" ] || [ ! -f "$here/../../cmd/vmlet-agent/main.go" ] || build_program ./cmd/vmlet-agent
+  [ -z "$with_agent" ] || build_program ./cmd/vmlet-agent
   build_program ./images/tiny/nonewprivs
   chmod 4755 "$root/usr/bin/nonewprivs"
   install -m 0755 "$debs/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/x86_64-linux-gnu/"
