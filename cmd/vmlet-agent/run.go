@@ -15,6 +15,7 @@ import (
 
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/call"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/command"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/files"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountns"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/port"
@@ -137,6 +138,7 @@ func build(c config, guest *machine.Machine, boot string) (*call.Server, error) 
 	return &call.Server{
 		Starter: starter, Command: runner, Machine: guest, Freezer: freezer, Log: report,
 		Shares: shares.New(namespaces, filepath.Join(dir, "share")),
+		Files:  files.New(namespaces, filepath.Join(dir, "files")),
 	}, nil
 }
 

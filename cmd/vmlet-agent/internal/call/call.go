@@ -7,23 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/command"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/files"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/shares"
 	"github.com/vmlet/vmlet/pkg/agentlink"
 	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
 )
-
-// Shares mounts what the host shares (internal/shares).
-type Shares interface {
-	Mount(ctx context.Context, req *agentv1.MountSharesRequest) error
-	Unmount(req *agentv1.UnmountSharesRequest) error
-}
 
 // Server serves calls.
 type Server struct {
@@ -31,7 +26,8 @@ type Server struct {
 	Command *command.Runner
 	Machine *machine.Machine
 	Freezer *machine.Freezer
-	Shares  Shares
+	Shares  *shares.Shares
+	Files   *files.Files
 	// Log is told what no caller is.
 	Log func(error)
 }
@@ -81,6 +77,10 @@ func (s *Server) dispatch(ctx context.Context, st *agentlink.Stream, req *agentv
 		return s.waitMain(ctx, c.WaitMain)
 	case *agentv1.Request_SignalMain:
 		return done(s.Command.Signal(c.SignalMain.GetId(), c.SignalMain.GetSignal()))
+	case *agentv1.Request_WatchFiles:
+		return nil, s.watchFiles(ctx, st, c.WatchFiles)
+	case *agentv1.Request_SyncFiles:
+		return &agentv1.Reply{Result: &agentv1.Reply_Synced{Synced: &agentv1.Synced{}}}, s.Files.Sync(c.SyncFiles, chunks(st))
 	case *agentv1.Request_MountShares:
 		return done(s.Shares.Mount(ctx, c.MountShares))
 	case *agentv1.Request_UnmountShares:
@@ -101,7 +101,7 @@ func (s *Server) dispatchMachine(st *agentlink.Stream, req *agentv1.Request) (*a
 		content, err := s.Machine.ReadFile(c.ReadFile)
 		return &agentv1.Reply{Result: &agentv1.Reply_File{File: content}}, err
 	case *agentv1.Request_WriteFile:
-		return done(s.Machine.WriteFile(c.WriteFile, chunks(st)))
+		return done(s.Machine.WriteFile(c.WriteFile, pieces(chunks(st))))
 	case *agentv1.Request_Freeze:
 		return s.freeze(st, c.Freeze)
 	case *agentv1.Request_Thaw:
@@ -147,28 +147,4 @@ func classOf(err error) agentv1.Error_Class {
 		}
 	}
 	return agentv1.Error_UNKNOWN
-}
-
-// chunks returns the pieces of the file that follow a request.
-func chunks(st *agentlink.Stream) func() ([]byte, error) {
-	last := false
-	return func() ([]byte, error) {
-		if last {
-			return nil, io.EOF
-		}
-		var c agentv1.FileChunk
-		if err := st.Receive(&c); err != nil {
-			return nil, fmt.Errorf("the file came in part: %w", noEOF(err))
-		}
-		last = c.GetLast()
-		return c.GetData(), nil
-	}
-}
-
-// noEOF is for an end where there must be none.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
