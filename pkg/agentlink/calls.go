@@ -65,7 +65,7 @@ func (c *calls) accept(ctx context.Context, mux *yamux.Session, handle Handler) 
 		callCtx, end := c.begin(ctx, st.StreamID())
 		go func() {
 			defer end()
-			s := newStream(callCtx, st, st.Close)
+			s := newStream(callCtx, st, st, st.Close)
 			s.session = mux.CloseChan()
 			//nolint:errcheck // a stream whose session has ended is closed
 			defer func() { _ = s.Close() }()

@@ -27,9 +27,8 @@ type conn struct {
 	tag  []byte
 	// other is told of frames that are not Data, and ends the session by an error.
 	other func(frame) error
-	// watch sees what arrives, and ends the session by an error; watchOut sees what is sent.
-	watch    func([]byte) error
-	watchOut func([]byte) error
+	// watch sees what arrives, and ends the session by an error.
+	watch func([]byte) error
 	// failed is told of the error that ends the session; nil if nobody asks.
 	failed func(error)
 	// close and deadline are the port's; nil where it is not the session's to end.
@@ -95,11 +94,6 @@ func (c *conn) fill() error {
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.watchOut != nil {
-		if err := c.watchOut(p); err != nil {
-			return 0, err
-		}
-	}
 	written := 0
 	for written < len(p) {
 		piece := p[written:min(len(p), written+maxData)]

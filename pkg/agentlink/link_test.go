@@ -3,9 +3,13 @@
 package agentlink_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"github.com/containerd/errdefs"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,4 +123,153 @@ func TestACallIsAnswered(t *testing.T) {
 	st := open(t, t.Context(), s)
 	ask(t, st, "/etc/hosts")
 	ask(t, st, "")
+}
+
+func TestCallsOfOneSessionDoNotWaitForEachOther(t *testing.T) {
+	port := agentlinktest.NewPort()
+	serve(t, port, "boot", echo)
+	s := connect(t, port)
+	stalled := open(t, t.Context(), s)
+	// Nobody reads the echo of this: its window fills up both ways.
+	go io.Copy(stalled, zeros{}) //nolint:errcheck // the end of the test ends it
+	for range 20 {
+		ask(t, open(t, t.Context(), s), "next")
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestBytesArriveAsTheyWereSentAndHalvesAreClosedApart(t *testing.T) {
+	port := agentlinktest.NewPort()
+	serve(t, port, "boot", echo)
+	st := open(t, t.Context(), connect(t, port))
+	if err := st.Send(&agentv1.Request{}); err != nil {
+		t.Fatal(err)
+	}
+	sent := make([]byte, 3<<20)
+	rand.Read(sent)
+	go func() {
+		if _, err := st.Write(sent); err != nil {
+			t.Error(err)
+		}
+		if err := st.CloseWrite(); err != nil {
+			t.Error(err)
+		}
+	}()
+	got, err := io.ReadAll(st)
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes came back, %v", len(got), err)
+	}
+}
+
+func TestMessagesOfManySendersStayWhole(t *testing.T) {
+	const senders, each = 8, 200
+	port := agentlinktest.NewPort()
+	serve(t, port, "boot", func(_ context.Context, s *agentlink.Stream) {
+		var all sync.WaitGroup
+		for i := range senders {
+			all.Go(func() {
+				for range each {
+					if s.Send(&agentv1.FileChunk{Data: bytes.Repeat([]byte{byte('a' + i)}, 1000*i)}) != nil {
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+	st := open(t, t.Context(), connect(t, port))
+	count := 0
+	for {
+		var m agentv1.FileChunk
+		err := st.Receive(&m)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(m.GetData()); n%1000 != 0 || n > 0 && bytes.Count(m.GetData(), m.GetData()[:1]) != n {
+			t.Fatalf("message %d of %d bytes is mixed", count, n)
+		}
+		count++
+	}
+	if count != senders*each {
+		t.Errorf("%d messages", count)
+	}
+}
+
+func TestTheEndOfACallsContextEndsItOnBothSides(t *testing.T) {
+	port := agentlinktest.NewPort()
+	over := make(chan struct{})
+	serve(t, port, "boot", func(ctx context.Context, _ *agentlink.Stream) {
+		<-ctx.Done() // it neither reads nor writes
+		close(over)
+	})
+	s := connect(t, port)
+	ctx, cancel := context.WithCancel(t.Context())
+	st := open(t, ctx, s)
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := st.Receive(&agentv1.Reply{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Receive: %v", err)
+	}
+	if _, err := st.Write(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("Write: %v", err)
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+	<-over
+}
+
+func TestTheEndOfASessionEndsItsCallsInTheGuest(t *testing.T) {
+	port := agentlinktest.NewPort()
+	began, over := make(chan struct{}), make(chan struct{})
+	serve(t, port, "boot", func(ctx context.Context, _ *agentlink.Stream) {
+		close(began)
+		<-ctx.Done()
+		close(over)
+	})
+	s := connect(t, port)
+	open(t, t.Context(), s)
+	<-began
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-over
+	<-s.Done()
+	if _, err := s.Open(t.Context()); !errdefs.IsUnavailable(err) {
+		t.Errorf("Open on a closed session: %v", err)
+	}
+}
+
+func TestAGuestThatWritesWhileNobodyIsThereStillEndsItsCalls(t *testing.T) {
+	port := agentlinktest.NewPort()
+	over := make(chan struct{}, 1)
+	serve(t, port, "boot", func(ctx context.Context, s *agentlink.Stream) {
+		for ctx.Err() == nil {
+			if _, err := s.Write(make([]byte, 1<<20)); err != nil {
+				break
+			}
+		}
+		over <- struct{}{}
+	})
+	for range 3 {
+		s := connect(t, port)
+		st := open(t, t.Context(), s)
+		if _, err := io.ReadFull(st, make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-over
+	}
+	// What it was writing comes out before the next session, and is no part of it.
+	st := open(t, t.Context(), connect(t, port))
+	if _, err := io.ReadFull(st, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
 }

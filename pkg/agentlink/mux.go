@@ -44,6 +44,7 @@ func muxConfig(accepted uint32) *yamux.Config {
 
 // pacer slows down what happens again and again: by nothing after a while of rest.
 type pacer struct {
+	first time.Duration // the pause that others are doubled from
 	last  time.Time
 	pause time.Duration
 }
@@ -67,6 +68,6 @@ func (p *pacer) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	p.last, p.pause = time.Now(), min(max(2*p.pause, pauseFirst), pauseMost)
+	p.last, p.pause = time.Now(), min(max(2*p.pause, p.first), pauseMost)
 	return nil
 }

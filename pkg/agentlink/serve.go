@@ -37,7 +37,7 @@ func Serve(ctx context.Context, port io.ReadWriteCloser, info Info, handle Handl
 	closed := make(chan error, 1)
 	context.AfterFunc(ctx, func() { closed <- port.Close() })
 
-	a := &agent{link: &link{in: newFrameReader(port, -1), out: newFrameWriter(port)}, info: info, handle: handle}
+	a := &agent{link: &link{in: newFrameReader(port, -1), out: newFrameWriter(port)}, info: info, handle: handle, pace: pacer{first: pauseFirst}}
 	err := a.serve(ctx)
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -54,13 +54,13 @@ type agent struct {
 	link   *link
 	info   Info
 	handle Handler
+	pace   pacer // of announcements
 }
 
 // serve returns the port's error.
 func (a *agent) serve(ctx context.Context) error {
-	var pace pacer
 	for {
-		if err := pace.wait(ctx); err != nil {
+		if err := a.pace.wait(ctx); err != nil {
 			return err
 		}
 		if err := a.link.tell(kindReady, &agentv1.Ready{BootId: a.info.BootID}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 
@@ -72,7 +73,8 @@ func (s *Session) Open(ctx context.Context) (*Stream, error) {
 	s.mu.Lock()
 	s.pieces[mux.StreamID()] = 0
 	s.mu.Unlock()
-	return newStream(ctx, mux, func() error {
+	in := countedReader{mux, func() { s.read(mux.StreamID()) }}
+	return newStream(ctx, mux, in, func() error {
 		s.forget(mux.StreamID())
 		<-s.slots
 		// It may wait for the guest to take the frame, or for the session's end: that is
@@ -85,9 +87,9 @@ func (s *Session) Open(ctx context.Context) (*Stream, error) {
 // start makes a session of a link on which the agent has said its Welcome.
 func start(port net.Conn, l *link, nonce []byte, peer Peer) (*Session, error) {
 	s := &Session{peer: peer, slots: make(chan struct{}, hostStreams), pieces: map[uint32]int{}}
-	in, out := &muxWatcher{see: s.see}, &muxWatcher{see: s.sent}
+	watcher := &muxWatcher{see: s.see}
 	c := &conn{
-		link: l, tag: nonce[:tagLen], watch: in.watch, watchOut: out.watch,
+		link: l, tag: nonce[:tagLen], watch: watcher.watch,
 		close: port.Close, deadline: port.SetWriteDeadline, failed: s.fail,
 		other: func(fr frame) error {
 			if fr.kind == kindReady {
@@ -115,8 +117,9 @@ func (s *Session) fail(err error) {
 
 // maxPieces is how many frames a session may have that nobody has read. Each costs some 40
 // bytes beside what it carries, so a guest that sent single bytes would take up many times
-// its windows. An agent with this much unread sends more than four bytes at a time.
-const maxPieces = 2 * window / 4
+// its windows. An agent sends more than four at a time, so this is several stalled streams
+// full of the least that it sends.
+const maxPieces = window
 
 // see watches what the guest sends.
 func (s *Session) see(f muxFrame) error {
@@ -138,18 +141,29 @@ func (s *Session) see(f muxFrame) error {
 	return nil
 }
 
-// sent watches what goes to the guest: a stream's window is opened again once half of it has
-// been read.
-func (s *Session) sent(f muxFrame) error {
-	if f.kind == muxWindow && f.flags == 0 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if read := (s.pieces[f.stream] + 1) / 2; read > 0 {
-			s.pieces[f.stream] -= read
-			s.unread -= read
-		}
+// read counts a read of a stream, which takes from one frame at a time.
+func (s *Session) read(id uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pieces[id] > 0 {
+		s.pieces[id]--
+		s.unread--
 	}
-	return nil
+}
+
+// countedReader tells of each read.
+type countedReader struct {
+	io.Reader
+	count func()
+}
+
+// Read implements io.Reader.
+func (r countedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.count()
+	}
+	return n, err
 }
 
 // forget takes a stream out of the count.

@@ -48,14 +48,14 @@ type Stream struct {
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-// newStream binds a stream of yamux to ctx; finish is what Close does with it.
-func newStream(ctx context.Context, mux *yamux.Stream, finish func() error) *Stream {
+// newStream binds a stream of yamux to ctx; in is what it reads from, finish what Close does.
+func newStream(ctx context.Context, mux *yamux.Stream, in io.Reader, finish func() error) *Stream {
 	unbind := context.AfterFunc(ctx, func() {
 		//nolint:errcheck // it returns none
 		_ = mux.SetDeadline(past)
 	})
 	return &Stream{
-		mux: mux, in: bufio.NewReaderSize(mux, readAhead), limit: MaxMessage, over: ctx.Err,
+		mux: mux, in: bufio.NewReaderSize(in, readAhead), limit: MaxMessage, over: ctx.Err,
 		finish: sync.OnceValue(func() error { unbind(); return finish() }),
 	}
 }
