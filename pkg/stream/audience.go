@@ -116,10 +116,11 @@ func (f *followed) present() (int64, error) {
 	if _, err := f.spool.ReadAt(b, size-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("read the spool: %w", err)
 	}
-	if zero := bytes.LastIndexByte(b, 0); zero >= 0 {
-		return size - int64(len(b)-zero-1), nil
+	zero := bytes.LastIndexByte(b, 0)
+	if zero < 0 && int64(len(b)) < size {
+		return size, nil // no record is that long
 	}
-	return size, nil
+	return size - int64(len(b)-zero-1), nil
 }
 
 // lockHeard finds and locks what a container is heard by: its command's output, or else its
