@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vmlet/vmlet/pkg/agentlink/record"
 	"github.com/vmlet/vmlet/pkg/crilog"
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/stream"
@@ -19,7 +20,23 @@ import (
 
 func TestConsolesKeepTheContract(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	lifecycletest.RunConsoles(t, func(t *testing.T) lifecycletest.ConsolesEnv {
+	for _, format := range []vm.ConsoleFormat{vm.ConsoleRaw, vm.ConsoleRecords} {
+		t.Run(string(format), func(t *testing.T) { lifecycletest.RunConsoles(t, contractEnv(format)) })
+	}
+}
+
+func TestConsoleStreamsKeepTheContract(t *testing.T) {
+	for _, format := range []vm.ConsoleFormat{vm.ConsoleRaw, vm.ConsoleRecords} {
+		t.Run(string(format), func(t *testing.T) {
+			defer goleak.VerifyNone(t)
+			lifecycletest.RunConsoleStreams(t, contractEnv(format))
+		})
+	}
+}
+
+// contractEnv makes an environment whose consoles are of one format.
+func contractEnv(format vm.ConsoleFormat) func(t *testing.T) lifecycletest.ConsolesEnv {
+	return func(t *testing.T) lifecycletest.ConsolesEnv {
 		t.Helper()
 		dir := t.TempDir()
 		consoles := stream.NewConsoles(stream.ConsoleOptions{OnError: func(id string, err error) {
@@ -32,9 +49,11 @@ func TestConsolesKeepTheContract(t *testing.T) {
 		})
 		return lifecycletest.ConsolesEnv{
 			Consoles: consoles,
+			Streams:  consoles,
 			Console: func(id string, logged bool) vm.Console {
 				c := vm.Console{
 					ContainerID: id,
+					Format:      format,
 					Spool:       filepath.Join(dir, id+".spool"),
 					Checkpoint:  filepath.Join(dir, id+".checkpoint"),
 				}
@@ -44,7 +63,7 @@ func TestConsolesKeepTheContract(t *testing.T) {
 				appendTo(t, c.Spool, "")
 				return c
 			},
-			Print: func(spool, output string) { appendTo(t, spool, output) },
+			Print: func(spool, output string) { appendTo(t, spool, inFormat(format, output)) },
 			Rotate: func(from, to string) {
 				if err := os.Rename(from, to); err != nil {
 					t.Fatal(err)
@@ -56,7 +75,23 @@ func TestConsolesKeepTheContract(t *testing.T) {
 				return err == nil
 			},
 		}
-	})
+	}
+}
+
+// inFormat is output as it stands in a spool.
+func inFormat(format vm.ConsoleFormat, output string) string {
+	if format == vm.ConsoleRaw {
+		return output
+	}
+	var b []byte
+	for line := range strings.Lines(output) {
+		flags := record.Flags(0)
+		if !strings.HasSuffix(line, "\n") {
+			flags = record.Partial
+		}
+		b = record.Append(b, flags, []byte(strings.TrimSuffix(line, "\n")))
+	}
+	return string(b)
 }
 
 func appendTo(t *testing.T, path, output string) {

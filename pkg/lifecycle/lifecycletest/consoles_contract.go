@@ -16,6 +16,8 @@ import (
 // ConsolesEnv is a lifecycle.Consoles under test, with hands on what lies around it.
 type ConsolesEnv struct {
 	Consoles lifecycle.Consoles
+	// Streams is for RunConsoleStreams only.
+	Streams lifecycle.ConsoleStreams
 	// Console makes a console with an empty spool, and a log path if logged.
 	Console func(id string, logged bool) lifecycle.Console
 	// Print appends to a spool as QEMU does.
