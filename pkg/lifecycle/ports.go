@@ -74,17 +74,6 @@ type Hypervisor interface {
 	Events() <-chan vm.Event
 }
 
-// GuestAgent speaks to qemu-guest-agent in the guest. Calls for one sandbox are
-// serialised, few run at once over all: a hung agent must not hold up others.
-type GuestAgent interface {
-	// Exec runs a command in the guest and waits for its end. When ctx ends first the
-	// guest's process is killed with its children, and the error is DeadlineExceeded
-	// (or Canceled). While no agent answers it waits for one, until ctx ends.
-	Exec(ctx context.Context, id string, req vm.ExecRequest) (vm.ExecResult, error)
-	// Shutdown asks the agent to power the guest off; Unavailable without an agent.
-	Shutdown(ctx context.Context, id string) error
-}
-
 // Network gives sandboxes their network by CNI.
 type Network interface {
 	// Ready tells whether a sandbox could be attached now: a valid configuration, its
