@@ -23,6 +23,7 @@ import (
 	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/log"
 	"github.com/vmlet/vmlet/pkg/server"
+	"github.com/vmlet/vmlet/pkg/streaming"
 	"github.com/vmlet/vmlet/pkg/version"
 	"github.com/vmlet/vmlet/pkg/vm"
 	"github.com/vmlet/vmlet/pkg/vmapi"
@@ -38,6 +39,7 @@ type daemon struct {
 	doctor   *doctor.Doctor
 	gate     *server.Gate
 	server   *server.Server
+	streams  *streaming.Server
 }
 
 // runDaemon runs vmlet until ctx ends. load reads the configuration anew for a reload.
@@ -87,9 +89,16 @@ func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *
 	return d, err
 }
 
-func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (*server.Server, error) {
+func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (_ *server.Server, err error) {
+	d.streams, err = streaming.New(ctx, streaming.Config{
+		Address: d.cfg.Stream.Address, TLSCert: d.cfg.Stream.TLSCert, TLSKey: d.cfg.Stream.TLSKey,
+		IdleTimeout: d.cfg.Stream.IdleTimeout, Logger: log.From(ctx),
+	}, d.svc)
+	if err != nil {
+		return nil, err
+	}
 	handlers, err := cri.New(cri.Config{
-		Handlers: d.cfg.Handlers, CgroupDriver: d.cfg.CgroupDriver, Starting: d.gate.Err, Info: d.info,
+		Handlers: d.cfg.Handlers, CgroupDriver: d.cfg.CgroupDriver, Streams: d.streams, Starting: d.gate.Err, Info: d.info,
 	}, d.svc)
 	if err != nil {
 		return nil, err
@@ -125,6 +134,11 @@ func (d *daemon) run(ctx context.Context, hangups <-chan os.Signal, load func() 
 	var work sync.WaitGroup
 	work.Go(func() { d.reloadOnHangup(background, hangups, load) })
 	work.Go(func() { d.recoverAndOpen(background) })
+	work.Go(func() {
+		if err := d.streams.Run(ctx); err != nil {
+			logger.Error("exec, attach and port-forward are not served any more", zap.Error(err))
+		}
+	})
 	err := d.server.Run(ctx)
 	stop()
 	work.Wait()
@@ -206,6 +220,9 @@ func (d *daemon) close() error {
 	var errs []error
 	if d.server != nil {
 		d.server.Close()
+	}
+	if d.streams != nil {
+		d.streams.Close()
 	}
 	if d.adapters != nil {
 		errs = append(errs, d.adapters.close())

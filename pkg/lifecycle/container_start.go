@@ -150,6 +150,23 @@ func (s *Service) placeQEMU(ctx context.Context, sb vm.Sandbox) error {
 	if err := s.deps.Cgroups.Place(ctx, sb.ID, sb.Spec.CgroupParent, pid); err != nil {
 		return fmt.Errorf("place QEMU in the pod's cgroup: %w", err)
 	}
+	return s.placeHelpers(ctx, sb)
+}
+
+// placeHelpers charges the processes of the share to the pod as well.
+func (s *Service) placeHelpers(ctx context.Context, sb vm.Sandbox) error {
+	if s.cfg.LibvirtCgroups {
+		return nil
+	}
+	pids, err := s.deps.Hypervisor.HelperPIDs(ctx, sb.ID)
+	if err != nil {
+		return fmt.Errorf("find the processes of the share: %w", err)
+	}
+	for _, pid := range pids {
+		if err := s.deps.Cgroups.Place(ctx, sb.ID, sb.Spec.CgroupParent, pid); err != nil {
+			return fmt.Errorf("place a process of the share in the pod's cgroup: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -43,6 +43,8 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 	case vm.EventStopped:
 		s.hints.note(e)
 		s.work.Go(func() { s.look(ctx, e.SandboxID) })
+	case vm.EventShareLost:
+		s.work.Go(func() { s.repairShare(ctx, e.SandboxID) })
 	case vm.EventIOError:
 		log.From(ctx).Warn("a disk of the VM failed and the guest is paused", zap.String("detail", e.Detail))
 	case vm.EventGuestShutdown, vm.EventHostShutdown, vm.EventPanicked:

@@ -3,7 +3,6 @@
 package lifecycle
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -21,7 +20,7 @@ func (s *Service) Exec(ctx context.Context, ref string, req vm.ExecRequest) (vm.
 	if err != nil {
 		return vm.ExecResult{}, err
 	}
-	return vm.ExecResult{ExitCode: code, Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}, nil
+	return vm.ExecResult{ExitCode: code, Stdout: stdout.kept, Stderr: stderr.kept}, nil
 }
 
 // ExecStream runs a command in the guest with its streams connected, and returns its exit
@@ -64,17 +63,16 @@ func (s *Service) running(ref string) (vm.Container, error) {
 	return c, nil
 }
 
-// capped keeps the beginning of what is written and drops the rest.
+// capped keeps the beginning of what is written and drops the rest. It has no other way in
+// than Write, as an embedded buffer would.
 type capped struct {
-	bytes.Buffer
-
+	kept []byte
 	most int
 }
 
 // Write implements io.Writer. It takes everything, so that the command goes on.
 func (c *capped) Write(p []byte) (int, error) {
-	if room := c.most - c.Len(); room > 0 {
-		c.Buffer.Write(p[:min(room, len(p))])
-	}
+	room := max(c.most-len(c.kept), 0)
+	c.kept = append(c.kept, p[:min(room, len(p))]...)
 	return len(p), nil
 }

@@ -51,18 +51,32 @@ func (w *world) powerOff(sandboxID string) {
 	}
 }
 
+// await returns once something is so in a guest.
+func (w *world) await(what string, so func() bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.guest.Await(ctx, what, so); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// called returns once an agent was asked this.
+func (w *world) called(call string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.guest.WaitCall(ctx, call); err != nil {
+		w.t.Fatalf("%s: %v", call, err)
+	}
+}
+
 // mainRuns waits until the command was started in the guest's present boot and that is on
 // record.
 func (w *world) mainRuns(sandboxID, containerID string) vm.Main {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
-	defer cancel()
-	if err := w.guest.Await(ctx, "the command runs", func() bool { return w.guest.Main(sandboxID) != nil }); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := w.guest.WaitCall(ctx, "WaitMain "+sandboxID); err != nil {
-		w.t.Fatal(err)
-	}
+	w.await("the command runs", func() bool { return w.guest.Main(sandboxID) != nil })
+	w.called("WaitMain " + sandboxID)
 	if !w.container(containerID).Status.MainStarted {
 		w.t.Error("the start of the command is not on record")
 	}
@@ -138,9 +152,7 @@ func TestArgumentsAloneAreACommandAndWithoutBothTheMachineJustBoots(t *testing.T
 		t.Errorf("args = %q", m.Process.Args)
 	}
 	sb, _ = w.running("b")
-	if err := w.guest.WaitCall(t.Context(), "Setup "+sb); err != nil {
-		t.Fatal(err)
-	}
+	w.called("Setup " + sb)
 	machine, _ := w.hypervisor.Machine(sb)
 	if w.guest.Main(sb) != nil || machine.OutputSpool != "" {
 		t.Error("a machine without a command has one")
@@ -178,17 +190,13 @@ func TestAnExitOutlivesTheDaemonAtEveryMoment(t *testing.T) {
 		"it was not acknowledged": func(w *world, sb, c string) {
 			defer w.guest.Block("AckMain")()
 			w.guest.EndMain(sb, vm.MainExit{Code: 42})
-			if err := w.guest.WaitCall(w.t.Context(), "AckMain "+sb); err != nil {
-				w.t.Fatal(err)
-			}
+			w.called("AckMain " + sb)
 			w.die()
 		},
 		"the guest went off unheard": func(w *world, sb, _ string) {
 			w.guest.SetAck(func(string) {})
 			w.guest.EndMain(sb, vm.MainExit{Code: 42})
-			if err := w.guest.WaitCall(w.t.Context(), "AckMain "+sb); err != nil {
-				w.t.Fatal(err)
-			}
+			w.called("AckMain " + sb)
 			w.die()
 			w.hypervisor.Disconnect()
 			w.guest.PowerOff(sb)
@@ -199,9 +207,7 @@ func TestAnExitOutlivesTheDaemonAtEveryMoment(t *testing.T) {
 			w.guest.SetAck(func(string) {})
 			w.guest.SetShutdown(w.powerOff)
 			w.guest.EndMain(sb, vm.MainExit{Code: 42})
-			if err := w.guest.WaitCall(w.t.Context(), "AckMain "+sb); err != nil {
-				w.t.Fatal(err)
-			}
+			w.called("AckMain " + sb)
 			w.die()
 		},
 	} {
@@ -259,9 +265,7 @@ func TestAMachineIsSetUpInEachBoot(t *testing.T) {
 	}
 	for boot := range 3 {
 		prepared := func() bool { setup, _, _ := w.guest.Prepared(sb); return setup != nil }
-		if err := w.guest.Await(t.Context(), "prepared", prepared); err != nil {
-			t.Fatal(err)
-		}
+		w.await("prepared", prepared)
 		setup, _, _ := w.guest.Prepared(sb)
 		const resolv = "nameserver 10.0.0.10\nnameserver 10.0.0.11\nsearch svc local\noptions ndots:5 edns0\n"
 		if setup.Hostname != "web-0" || setup.Sysctls["net.ipv4.ip_forward"] != "1" || string(setup.ResolvConf) != resolv {
@@ -325,9 +329,7 @@ func TestWhatTheGuestRefusesEndsTheCommandAndNotTheMachine(t *testing.T) {
 	}
 	w.guest.FailNext("Setup", refused)
 	sb, c = w.running("b")
-	if err := w.guest.WaitCall(t.Context(), "Setup "+sb); err != nil {
-		t.Fatal(err)
-	}
+	w.called("Setup " + sb)
 	w.restart()
 	if got := w.container(c).Status.State; got != vm.ContainerRunning {
 		t.Errorf("the machine is %s", got)

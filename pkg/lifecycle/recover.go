@@ -217,6 +217,9 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 		return err
 	}
 	s.attend(sb, c)
+	if len(c.Status.Shares) > 0 { // what happened to it while we were away was told nobody
+		s.work.Go(func() { s.repairShare(log.With(s.life, zap.String("sandbox", sb.ID)), sb.ID) })
+	}
 	return nil
 }
 

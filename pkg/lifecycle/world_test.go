@@ -5,6 +5,7 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type world struct {
 	streams    *streams
 
 	node paths.Node
+	// dial is how guests without vmlet-agent are reached.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// adjust may change what the use cases run on, from the next start on.
 	adjust func(*lifecycle.Deps)
 	// of the present life of the daemon:
@@ -100,6 +103,9 @@ func (w *world) open(ctx context.Context) {
 	deps := lifecycle.Deps{
 		Hypervisor: w.hypervisor, Guest: w.guest, Shares: w.shares, Network: w.network, Images: w.images, Disks: w.disks,
 		Cgroups: w.cgroups, Consoles: w.consoles, Streams: w.streams, Clock: clock{},
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return w.dial(ctx, network, address)
+		},
 		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
 	}
 	if w.adjust != nil {

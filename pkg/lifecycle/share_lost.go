@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"go.uber.org/zap"
+
+	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// repairTimeout bounds one try to repair a share, of which the guest may take all: what is
+// mounted of a dead share may hold up whoever touches it.
+const repairTimeout = time.Minute
+
+// repairShare gives a guest whose share has lost its virtiofsd another one. It holds no
+// lock, since it waits for the guest: a VM that ends meanwhile is found so by the next try.
+func (s *Service) repairShare(ctx context.Context, sandboxID string) {
+	again(ctx, "the guest's share has no virtiofsd", func(ctx context.Context) error {
+		err := s.tryRepairShare(ctx, sandboxID)
+		if errors.Is(err, errdefs.ErrFailedPrecondition) && s.sharing(sandboxID) {
+			log.From(ctx).Error("the guest's share is lost until the guest reboots", zap.Error(err))
+			return nil
+		}
+		return err
+	})
+}
+
+// sharing tells whether a VM runs in the sandbox that has a share.
+func (s *Service) sharing(sandboxID string) bool {
+	c, ok := s.liveContainer(sandboxID)
+	return ok && c.Status.State == vm.ContainerRunning && len(c.Status.Shares) > 0
+}
+
+func (s *Service) tryRepairShare(ctx context.Context, sandboxID string) error {
+	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
+	defer cancel()
+	c, ok := s.liveContainer(sandboxID)
+	if !ok || !s.sharing(sandboxID) {
+		return nil
+	}
+	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
+	if err != nil {
+		return err
+	}
+	pids, err := s.deps.Hypervisor.HelperPIDs(ctx, sandboxID)
+	if err != nil || len(pids) > 0 {
+		return err
+	}
+	log.From(ctx).Warn("the guest's share has lost its virtiofsd and gets another one")
+	// The guest lets go of the device only when nothing of it is mounted.
+	if err := s.deps.Guest.UnmountShares(ctx, sandboxID); err != nil {
+		log.From(ctx).Info("the guest has not unmounted its lost share", zap.Error(err))
+	}
+	if err := s.deps.Hypervisor.ReplugShare(ctx, sandboxID); err != nil {
+		return err
+	}
+	if err := s.placeHelpers(ctx, sb); err != nil {
+		return err
+	}
+	return s.deps.Guest.MountShares(ctx, sandboxID, namespaceOf(c), c.Status.Shares)
+}

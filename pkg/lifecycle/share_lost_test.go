@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+func (w *world) sharing(name string) (sandboxID, containerID string) {
+	w.t.Helper()
+	spec := containerSpec(0)
+	spec.Mounts = []vm.Mount{{ContainerPath: "/data", HostPath: w.t.TempDir()}}
+	return w.started(name, spec)
+}
+
+func TestTheProcessesOfAShareAreChargedToThePod(t *testing.T) {
+	w := newWorld(t)
+	sb, _ := w.sharing("a")
+	helpers, err := w.hypervisor.HelperPIDs(t.Context(), sb)
+	if err != nil || len(helpers) == 0 {
+		t.Fatal(helpers, err)
+	}
+	for _, pid := range helpers {
+		if !slices.Contains(w.cgroups.Groups()[sb].PIDs, pid) {
+			t.Errorf("process %d is not in %v", pid, w.cgroups.Groups()[sb].PIDs)
+		}
+	}
+}
+
+func TestALostShareIsReplacedAndMountedAnew(t *testing.T) {
+	for name, lose := range map[string]func(w *world, sb string){
+		"while we listen": func(w *world, sb string) { w.hypervisor.LoseShare(sb) },
+		"while we are away": func(w *world, sb string) {
+			w.die()
+			w.hypervisor.Disconnect() // the event is lost
+			w.hypervisor.LoseShare(sb)
+			w.hypervisor.Reconnect()
+			w.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				sb, _ := w.sharing("a")
+				synctest.Wait()
+				before := len(w.guest.Calls())
+				lose(w, sb)
+				synctest.Wait()
+				if n := count(w.hypervisor.Calls(), "ReplugShare "+sb); n != 1 {
+					t.Errorf("plugged %d times", n)
+				}
+				calls := w.guest.Calls()[before:]
+				unmount, mount := slices.Index(calls, "UnmountShares "+sb), len(calls)-1-slices.Index(reversed(calls), "MountShares "+sb)
+				if unmount < 0 || mount < unmount {
+					t.Errorf("calls = %v", calls)
+				}
+				if helpers, err := w.hypervisor.HelperPIDs(t.Context(), sb); err != nil || len(helpers) == 0 {
+					t.Errorf("helpers = %v, %v", helpers, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAShareThatTheGuestHoldsIsReportedAndNotTriedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.sharing("a")
+		w.hypervisor.FailNext("ReplugShare", errdefs.ErrFailedPrecondition)
+		w.hypervisor.LoseShare(sb)
+		<-time.After(time.Hour)
+		if n := count(w.hypervisor.Calls(), "ReplugShare "+sb); n != 1 {
+			t.Errorf("tried %d times", n)
+		}
+		if got := w.container(c).Status.State; got != vm.ContainerRunning {
+			t.Errorf("container is %s", got)
+		}
+	})
+}
+
+func reversed(in []string) []string {
+	out := slices.Clone(in)
+	slices.Reverse(out)
+	return out
+}
