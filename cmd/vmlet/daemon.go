@@ -78,7 +78,7 @@ func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *
 		Paths: nodePaths(c), LibvirtCgroups: a.libvirtCgroups, Defaults: defaultsOf(c), StatsInterval: c.Stats.Interval,
 	}, lifecycle.Deps{
 		Hypervisor: a.hypervisor, Guest: withoutFiles{a.guest}, Shares: a.shares, Network: a.network, Images: a.images, Disks: a.disks,
-		Cgroups: a.cgroups, Consoles: a.consoles, Streams: noStreams{}, Clock: wallClock{},
+		Cgroups: a.cgroups, Consoles: a.consoles, Streams: a.consoles, Clock: wallClock{},
 		Dial: (&net.Dialer{}).DialContext, AgentBinary: func() ([]byte, error) { return agentBinary(c.GuestAgent.Binary) },
 		Store:   lifecycle.Store{Owner: a.store.Owner(), Sandboxes: a.store.Sandboxes(), Containers: a.store.Containers()},
 		Observe: observer(registry, "vmlet_operation_duration_seconds", "Operations on sandboxes, containers and images, by outcome."),

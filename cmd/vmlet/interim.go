@@ -4,23 +4,12 @@ package main
 
 import (
 	"context"
-	"io"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/vmlet/vmlet/pkg/guest"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
-
-// noStreams is a lifecycle.ConsoleStreams without streams.
-type noStreams struct{}
-
-func (noStreams) Subscribe(context.Context, string) (func(context.Context, io.Writer, io.Writer) error, error) {
-	return nil, errdefs.ErrNotImplemented
-}
-func (noStreams) SendInput(context.Context, string, io.Reader) error {
-	return errdefs.ErrNotImplemented
-}
 
 // withoutFiles is a lifecycle.Guest that cannot give its guests files of the host.
 type withoutFiles struct{ *guest.Guest }
