@@ -97,7 +97,9 @@ var testOnly = []string{"pkg/agentlink/agentlinktest", "pkg/lifecycle/lifecyclet
 
 // testsMay is what the test files of a package may import beyond its rule.
 var testsMay = withContracts(map[string][]string{
-	"pkg/lifecycle": {"pkg/store"}, // the use cases are tested on real records: what is not stored is not recovered
+	// The agent and its host are tested together, as a pair.
+	"cmd/vmlet-agent": {"pkg/guest", "pkg/lifecycle"},
+	"pkg/lifecycle":   {"pkg/store"}, // the use cases are tested on real records: what is not stored is not recovered
 })
 
 // withContracts lets the tests of adapters name the contracts that they are held to.

@@ -36,17 +36,35 @@ func (p *Port) Dial() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.Attach(guest); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	return host, nil
+}
+
+// Attach makes a connection the port's host, once the one before has left.
+func (p *Port) Attach(host net.Conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.host != nil && !p.closed {
 		p.changed.Wait()
 	}
 	if p.closed {
-		return nil, errors.Join(net.ErrClosed, guest.Close(), host.Close())
+		return errors.Join(net.ErrClosed, host.Close())
 	}
-	p.host = guest
+	p.host = host
 	p.changed.Broadcast()
-	return host, nil
+	return nil
+}
+
+// HangUp ends the connection with the host, if there is one.
+func (p *Port) HangUp() {
+	p.mu.Lock()
+	host := p.host
+	p.mu.Unlock()
+	if host != nil {
+		p.left(host)
+	}
 }
 
 // Read implements io.Reader.

@@ -54,10 +54,7 @@ func (a *Agents) Exec(ctx context.Context, id string, p vm.Process, s vm.Streams
 		go resize(live, st, s.Resize)
 	}
 	exitCode, err = follow(st, s)
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return exitCode, err
+	return exitCode, instead(ctx, err)
 }
 
 // killAtEnd has the agent kill the process when ctx ends, and gives the call up if it does

@@ -70,7 +70,7 @@ func commandOutlivesSessions(t *testing.T, env GuestEnv) {
 		ended <- exit
 	}()
 	mustRun(t, env, "true")
-	env.Hangup()
+	hangUp(t, env)
 	openGate(t, env)
 	if exit := <-ended; exit.Code != 7 {
 		t.Errorf("exit %+v", exit)

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/guesttest"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
+	"github.com/vmlet/vmlet/pkg/agentlink"
+	"github.com/vmlet/vmlet/pkg/agentlink/agentlinktest"
+	"github.com/vmlet/vmlet/pkg/guest"
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == process.Stage2Arg {
+		os.Exit(process.Stage2())
+	}
+	guesttest.Run(m.Run)
+}
+
+// TestTheAgentAndItsHostKeepTheContract runs both sides, over a socket such as QEMU has, in
+// namespaces that are this test's.
+func TestTheAgentAndItsHostKeepTheContract(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the agent is root")
+	}
+	lifecycletest.RunGuest(t, func(t *testing.T) lifecycletest.GuestEnv {
+		t.Helper()
+		g := newGuest(t)
+		host := guest.New(noQGA{}, func(id string) string { return filepath.Join(g.dir, id) })
+		return lifecycletest.GuestEnv{
+			Guest: withFiles{host, none{}}, Answering: "answering", Silent: "silent", Dir: t.TempDir(),
+			Echo: echoPort(t), Closed: closedPort(t),
+			Reboot: g.reboot, Hangup: g.hangUp, PoweredOff: g.poweredOff,
+		}
+	})
+}
+
+// noQGA is a qemu-guest-agent that is not there.
+type noQGA struct{}
+
+// Command implements qga.Transport.
+func (noQGA) Command(context.Context, string, []byte) ([]byte, error) {
+	return nil, fmt.Errorf("no agent: %w", errdefs.ErrUnavailable)
+}
+
+// testGuest is a guest whose machine is this test's namespaces.
+type testGuest struct {
+	t    *testing.T
+	dir  string
+	off  string // a named pipe that is written to by poweroff
+	mu   sync.Mutex
+	boot int
+	port *agentlinktest.Port
+	stop func()
+}
+
+func newGuest(t *testing.T) *testGuest {
+	t.Helper()
+	g := &testGuest{t: t, dir: t.TempDir()}
+	bin := filepath.Join(g.dir, "bin")
+	g.off = filepath.Join(g.dir, "off")
+	program := "#!/bin/sh\necho off >" + g.off + "\n"
+	if err := errors.Join(os.Mkdir(bin, 0o700), syscall.Mkfifo(g.off, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"poweroff", "reboot", "systemctl"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(program), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	if err := os.WriteFile(filepath.Join(g.dir, "output"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	t.Cleanup(func() { g.stop() })
+	g.listen()
+	return g
+}
+
+// listen has QEMU's socket.
+func (g *testGuest) listen() {
+	g.t.Helper()
+	l, err := net.Listen("unix", filepath.Join(g.dir, "answering"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			g.mu.Lock()
+			port := g.port
+			g.mu.Unlock()
+			if err := port.Attach(conn); err != nil && !errors.Is(err, net.ErrClosed) {
+				g.t.Error(err)
+			}
+		}
+	}()
+	g.t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			g.t.Error(err)
+		}
+		g.stop()
+		<-done
+	})
+}
+
+// start boots the guest.
+func (g *testGuest) start() {
+	g.t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.boot++
+	boot := fmt.Sprint("boot-", g.boot)
+	server, err := build(config{outputPort: filepath.Join(g.dir, "output"), runDir: filepath.Join(g.dir, "run")}, machine.New(), boot)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.port = agentlinktest.NewPort()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- agentlink.Serve(ctx, g.port, agentlink.Info{BootID: boot, Version: "test"}, server.Serve)
+	}()
+	g.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			g.t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+func (g *testGuest) reboot() {
+	g.stop()
+	g.start()
+}
+
+func (g *testGuest) hangUp() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.port.HangUp()
+}
+
+func (g *testGuest) poweredOff() {
+	if _, err := os.ReadFile(g.off); err != nil {
+		g.t.Error(err)
+	}
+}
+
+// echoPort is a port of the loopback that sends back what comes.
+func echoPort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return portOf(l)
+}
+
+func closedPort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return portOf(l)
+}
+
+func portOf(l net.Listener) uint16 {
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return 0
+	}
+	return uint16(addr.Port)
+}
+
+type none struct{ lifecycle.Guest }
+
+type withFiles struct {
+	*guest.Guest
+	none
+}
