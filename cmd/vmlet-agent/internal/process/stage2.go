@@ -25,6 +25,7 @@ const Stage2Arg = "stage2"
 const (
 	stage2Plan   = 3 // an agentv1.Process with numbers for names, in a file without a name
 	stage2Failed = 4 // a pipe that takes an error; execve closes it
+	stage2Files  = 5
 )
 
 const (

@@ -73,7 +73,7 @@ type Starter struct {
 
 // NewStarter returns a Starter for the guest's namespaces.
 func NewStarter(namespaces *mountns.Set) (*Starter, error) {
-	fd, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	self, err := ownProgram()
 	if err != nil {
 		return nil, fmt.Errorf("find the agent's own program: %w", err)
 	}
@@ -83,10 +83,24 @@ func NewStarter(namespaces *mountns.Set) (*Starter, error) {
 	}
 	return &Starter{
 		namespaces:  namespaces,
-		self:        os.NewFile(uintptr(fd), "vmlet-agent"),
+		self:        self,
 		oomScoreAdj: string(adj),
 		room:        make(chan struct{}, Max),
 	}, nil
+}
+
+// ownProgram opens the agent's program, by a number that no file has that a new process
+// inherits.
+func ownProgram() (*os.File, error) {
+	low, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, stage2Files)
+	if err := errors.Join(err, unix.Close(low)); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "vmlet-agent"), nil
 }
 
 // Start starts a process in a session of its own. input gives it a standard input, else it
