@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cloudinit writes what cloud-init reads in a guest: the three files of its
-// NoCloud data source, and the ISO image that carries them.
+// Package cloudinit writes what cloud-init reads in a guest: the files of its NoCloud
+// data source, and the ISO image that carries them.
 //
 // Sources: cloud-init's pages "NoCloud" (docs.cloud-init.io, reference/datasources/nocloud)
 // and "Networking config version 2" (reference/network-config-format-v2); what its

@@ -4,6 +4,7 @@ package cloudinit
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -17,7 +18,19 @@ type Files struct {
 	MetaData      []byte
 	UserData      []byte // secret
 	NetworkConfig []byte
+	// VendorData and Agent are there for guests that get vmlet-agent from the seed: the
+	// boothook that installs it, and its binary.
+	VendorData []byte
+	Agent      []byte
 }
+
+// installAgent is a script for cloud-init's boothook handler, which runs it at each boot, as
+// early as it has a seed. Vendor-data is the vendor's, which leaves user-data to users.
+//
+//go:embed install-agent.sh
+var installAgent []byte
+
+const bootHook = "#cloud-boothook\n"
 
 // noUserData is what a guest reads that was given no user-data: NoCloud takes a file
 // system without the file for no seed at all.
@@ -49,7 +62,11 @@ func Build(s vm.Seed) (Files, error) {
 	if len(user) == 0 {
 		user = []byte(noUserData)
 	}
-	return Files{MetaData: meta, UserData: user, NetworkConfig: network}, nil
+	files := Files{MetaData: meta, UserData: user, NetworkConfig: network}
+	if len(s.Agent) > 0 {
+		files.VendorData, files.Agent = append([]byte(bootHook), installAgent...), s.Agent
+	}
+	return files, nil
 }
 
 // metaData is the part of EC2's metadata that NoCloud knows.

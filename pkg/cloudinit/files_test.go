@@ -192,3 +192,16 @@ func TestBuildRefusesWhatAGuestWouldMisread(t *testing.T) {
 		})
 	}
 }
+
+func TestAnAgentComesWithWhatInstallsItAtEachBoot(t *testing.T) {
+	files, err := Build(vm.Seed{InstanceID: "iid-1", Agent: []byte("\x7fELF")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(files.Agent) != "\x7fELF" || !bytes.HasPrefix(files.VendorData, []byte("#cloud-boothook\n#!/bin/sh\n")) {
+		t.Errorf("agent %q, vendor-data %q", files.Agent, files.VendorData)
+	}
+	if files, err = Build(vm.Seed{InstanceID: "iid-1"}); err != nil || files.VendorData != nil {
+		t.Errorf("without an agent: %q, %v", files.VendorData, err)
+	}
+}

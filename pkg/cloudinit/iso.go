@@ -48,6 +48,9 @@ func ISO(f Files) (_ []byte, err error) {
 		"user-data;1":      f.UserData,
 		"network-config;1": f.NetworkConfig,
 	}
+	if len(f.Agent) > 0 {
+		contents["vendor-data;1"], contents["vmlet-agent;1"] = f.VendorData, f.Agent
+	}
 	w, err := iso9660.NewWriter()
 	if err != nil {
 		return nil, fmt.Errorf("seed ISO: %w", err)
@@ -79,7 +82,7 @@ func fill(iso []byte, contents map[string][]byte) error {
 	}
 	copy(iso[isoRootRecord+isoRecordDate:], isoEpoch)
 	filled := 0
-	// Three short records: the directory is one sector.
+	// Five short records: the directory is one sector.
 	for at := int(root.ExtentLocation) * isoSector; iso[at] != 0; at += int(iso[at]) {
 		record, err := readRecord(iso, at)
 		if err != nil {

@@ -21,6 +21,7 @@ func TestISOHoldsTheFilesUnderTheirNamesAndLabel(t *testing.T) {
 		"text":         {MetaData: []byte("instance-id: i\n"), UserData: []byte("#!/bin/sh\n"), NetworkConfig: []byte("version: 2\n")},
 		"many sectors": {MetaData: big, UserData: big[1:], NetworkConfig: big[:isoSector]},
 		"empty ones":   {MetaData: []byte("instance-id: i\n")},
+		"an agent":     {MetaData: []byte("instance-id: i\n"), VendorData: []byte("#cloud-boothook\n"), Agent: big},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := ISO(files)
@@ -36,6 +37,9 @@ func TestISOHoldsTheFilesUnderTheirNamesAndLabel(t *testing.T) {
 			}
 			want := map[string][]byte{
 				"meta-data": files.MetaData, "user-data": files.UserData, "network-config": files.NetworkConfig,
+			}
+			if len(files.Agent) > 0 {
+				want["vendor-data"], want["vmlet-agent"] = files.VendorData, files.Agent
 			}
 			for file, content := range want {
 				if !bytes.Equal(got[file], content) {

@@ -225,7 +225,15 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 
 // writeSeed makes what cloud-init reads.
 func (s *Service) writeSeed(ctx context.Context, rev *revert.Reverter, sb vm.Sandbox, ask vm.Overrides) error {
-	files, err := cloudinit.Build(seedOf(sb, ask))
+	seed := seedOf(sb, ask)
+	if ask.GuestAgent == vm.GuestAgentSeed {
+		binary, err := s.deps.AgentBinary()
+		if err != nil {
+			return err
+		}
+		seed.Agent = binary
+	}
+	files, err := cloudinit.Build(seed)
 	if err != nil {
 		return err
 	}

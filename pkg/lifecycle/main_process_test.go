@@ -535,3 +535,29 @@ func mustWrite(t *testing.T, path string, size int) {
 		t.Fatal(err)
 	}
 }
+
+func TestTheAgentComesByTheSeedWhereThatIsAskedFor(t *testing.T) {
+	w := newWorld(t)
+	spec := podSpec("a")
+	spec.Annotations = map[string]string{"vmlet.io/guest-agent": "seed"}
+	sb, err := w.svc.RunSandbox(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.agent = nil
+	_, err = w.svc.CreateContainer(t.Context(), sb, containerSpec(0))
+	mustBe(t, err, errdefs.ErrNotFound)
+	if files := w.disks.Files(); len(files) != 0 {
+		t.Errorf("files left: %v", files)
+	}
+	w.agent = []byte("\x7fELF of an agent")
+	w.created(sb, 0)
+	other := w.sandbox("b")
+	w.created(other, 0)
+	for id, want := range map[string]bool{sb: true, other: false} {
+		seed, _ := w.disks.File(w.node.Seed(id))
+		if has := strings.Contains(string(seed.Seed), string(w.agent)); has != want {
+			t.Errorf("the seed of %s has the agent: %v", id, has)
+		}
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/paths"
@@ -33,6 +35,8 @@ type world struct {
 	streams    *streams
 
 	node paths.Node
+	// agent is the node's vmlet-agent for seeds.
+	agent []byte
 	// dial is how guests without vmlet-agent are reached.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// adjust may change what the use cases run on, from the next start on.
@@ -105,6 +109,12 @@ func (w *world) open(ctx context.Context) {
 		Cgroups: w.cgroups, Consoles: w.consoles, Streams: w.streams, Clock: clock{},
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return w.dial(ctx, network, address)
+		},
+		AgentBinary: func() ([]byte, error) {
+			if w.agent == nil {
+				return nil, errdefs.ErrNotFound
+			}
+			return w.agent, nil
 		},
 		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
 	}

@@ -14,6 +14,8 @@ type Seed struct {
 	DNS        DNSConfig
 	// UserData is passed on byte for byte. Secret.
 	UserData []byte
+	// Agent is vmlet-agent's binary, for a guest that has cloud-init install it; else empty.
+	Agent []byte
 }
 
 // Overrides are what a pod's annotations ask for in place of the node's defaults.

@@ -108,13 +108,20 @@ func isKilled(ctx context.Context, t *testing.T, env GuestEnv, end func(), class
 	noneIsLeft(t, env, pids)
 }
 
-// noneIsLeft looks for processes. A zombie is dead, and whoever adopted it may be slow to say so.
+// noneIsLeft looks for processes. A zombie is dead, whoever adopted it may be slow to say so,
+// and one that was killed takes a moment to die.
 func noneIsLeft(t *testing.T, env GuestEnv, pids string) {
 	t.Helper()
-	left := mustRun(t, env, "/bin/sh", "-c",
-		`for p in $0; do read -r line </proc/$p/stat && case $line in *") Z "*) ;; *) echo "$line" ;; esac; done 2>/dev/null; :`, pids)
-	if left.stdout.Len() != 0 {
-		t.Errorf("of %s these are left: %s", pids, &left.stdout)
+	const look = `for p in $0; do read -r line </proc/$p/stat && case $line in *") Z "*) ;; *) echo "$line" ;; esac; done 2>/dev/null; :`
+	for deadline := time.Now().Add(2 * time.Second); ; {
+		left := mustRun(t, env, "/bin/sh", "-c", look, pids)
+		if left.stdout.Len() == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("of %s these are left: %s", pids, &left.stdout)
+			return
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ type Guest struct {
 	guestMu   sync.Mutex
 	guests    map[string]*fakeGuest
 	mute      bool
-	connected map[string]bool
+	connected map[string]context.CancelFunc // and what ends the calls of those
 	// changed is closed and replaced whenever something has happened in a guest.
 	changed    chan struct{}
 	reboots    chan string
@@ -54,7 +54,7 @@ type fakeGuest struct {
 // NewGuest returns a fake whose guests all have an agent.
 func NewGuest() *Guest {
 	return &Guest{
-		guests: map[string]*fakeGuest{}, connected: map[string]bool{},
+		guests: map[string]*fakeGuest{}, connected: map[string]context.CancelFunc{},
 		changed: make(chan struct{}), reboots: make(chan string, eventCapacity),
 	}
 }
@@ -101,14 +101,30 @@ func (g *Guest) call(ctx context.Context, method, id string, do func(*fakeGuest)
 func (g *Guest) Connect(id string) {
 	g.guestMu.Lock()
 	defer g.guestMu.Unlock()
-	g.connected[id] = true
+	if g.connected[id] == nil {
+		g.connected[id] = func() {}
+	}
 }
 
 // Disconnect implements lifecycle.Guest.
 func (g *Guest) Disconnect(id string) {
 	g.guestMu.Lock()
 	defer g.guestMu.Unlock()
+	if end := g.connected[id]; end != nil {
+		end()
+	}
 	delete(g.connected, id)
+}
+
+// untilDisconnect returns a context that ends with the connection too.
+func (g *Guest) untilDisconnect(ctx context.Context, id string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	if others := g.connected[id]; others != nil {
+		g.connected[id] = func() { others(); cancel() }
+	}
+	return ctx, cancel
 }
 
 // AwaitAgent implements lifecycle.Guest.
@@ -134,6 +150,11 @@ func (g *Guest) Exec(ctx context.Context, id string, p vm.Process, s vm.Streams)
 	if err := g.call(ctx, "Exec", id, func(*fakeGuest) error { run = g.onExec; return nil }); err != nil || run == nil {
 		return 0, err
 	}
+	if len(p.Args) == 0 {
+		return 0, fmt.Errorf("exec in %s: no command: %w", id, errdefs.ErrInvalidArgument)
+	}
+	ctx, cancel := g.untilDisconnect(ctx, id)
+	defer cancel()
 	return run(ctx, p, s)
 }
 
@@ -202,16 +223,43 @@ func (g *Guest) AttachMain(ctx context.Context, id, mainID string, stdin io.Read
 	if err := g.call(ctx, "AttachMain", id, func(*fakeGuest) error { return nil }); err != nil {
 		return err
 	}
-	data, err := io.ReadAll(stdin)
-	g.guestMu.Lock()
-	defer g.guestMu.Unlock()
-	one := g.guest(id)
-	if one.main == nil || one.main.ID != mainID {
-		return noMain(mainID)
+	given := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(input{g, id}, stdin)
+		given <- err
+	}()
+	for {
+		g.guestMu.Lock()
+		one, changed := g.guest(id), g.changed
+		runs := one.main != nil && one.main.ID == mainID
+		ended := one.exit != nil
+		g.guestMu.Unlock()
+		switch {
+		case !runs:
+			return noMain(mainID)
+		case ended:
+			return nil
+		}
+		select {
+		case err := <-given:
+			return err
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	one.input = append(one.input, data...)
-	g.wake()
-	return err
+}
+
+// input is the command's.
+type input struct {
+	g  *Guest
+	id string
+}
+
+// Write implements io.Writer.
+func (i input) Write(p []byte) (int, error) {
+	i.g.with(i.id, func(one *fakeGuest) { one.input = append(one.input, p...) })
+	return len(p), nil
 }
 
 // Dial implements lifecycle.Guest.
