@@ -33,7 +33,7 @@ func (c *changing) version(n uint32, count int) {
 	c.all.Store(&all)
 }
 
-func (c *changing) list(t *testing.T, s *Server) *runtimeapi.ListPodSandboxResponse {
+func (*changing) list(t *testing.T, s *Server) *runtimeapi.ListPodSandboxResponse {
 	t.Helper()
 	resp, err := s.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{})
 	if err != nil {
