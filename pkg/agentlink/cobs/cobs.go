@@ -22,6 +22,10 @@ func MaxLen(n int) int { return n + n/run + 1 }
 // Append appends src to dst, encoded, without the zero that ends a frame.
 func Append(dst, src []byte) []byte {
 	for {
+		for len(src) > 0 && src[0] == 0 { // where there is one zero there are often many
+			dst = append(dst, 1)
+			src = src[1:]
+		}
 		piece := src[:min(len(src), run)]
 		zero := bytes.IndexByte(piece, 0)
 		switch {
@@ -46,6 +50,10 @@ func Decode(dst, src []byte) ([]byte, error) {
 		return dst, ErrMalformed
 	}
 	for len(src) > 0 {
+		for len(src) > 1 && src[0] == 1 { // likewise
+			dst = append(dst, 0)
+			src = src[1:]
+		}
 		n := int(src[0])
 		if n > len(src) {
 			return dst, ErrMalformed

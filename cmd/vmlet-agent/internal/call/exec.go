@@ -18,6 +18,9 @@ import (
 // output before the call ends without it.
 const linger = time.Second
 
+// firstPiece is the buffer for an output that may be short: most are.
+const firstPiece = 2 << 10
+
 // exec runs a process for as long as the caller wants it.
 func (s *Server) exec(ctx context.Context, st *agentlink.Stream, req *agentv1.ExecRequest) error {
 	proc, err := s.Starter.Start(req.GetProcess(), req.GetStdin())
@@ -133,7 +136,7 @@ func (x *execution) copyOutput() {
 
 // copyOne sends one output. The process waits while the caller takes none.
 func (x *execution) copyOne(out *process.Output, wrap func([]byte) *agentv1.FromProcess) {
-	buf := make([]byte, agentlink.MaxPiece)
+	buf := make([]byte, firstPiece)
 	for {
 		n, err := out.Read(buf)
 		if n > 0 && x.st.Send(wrap(buf[:n])) != nil {
@@ -142,6 +145,9 @@ func (x *execution) copyOne(out *process.Output, wrap func([]byte) *agentv1.From
 		}
 		if err != nil {
 			return
+		}
+		if n == len(buf) && n < agentlink.MaxPiece {
+			buf = make([]byte, agentlink.MaxPiece)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os/user"
 	"strconv"
 
+	"github.com/containerd/errdefs"
+
 	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
 )
 
@@ -77,7 +79,7 @@ func lookupUser(name string) (*user.User, error) {
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
-		return nil, fmt.Errorf("user %q is not in the guest's /etc/passwd: %w", name, os.ErrNotExist)
+		return nil, fmt.Errorf("user %q is not in the guest's /etc/passwd: %w", name, errdefs.ErrFailedPrecondition)
 	}
 	return u, nil
 }

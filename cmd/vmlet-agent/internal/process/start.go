@@ -105,7 +105,8 @@ func ownProgram() (*os.File, error) {
 
 // Start starts a process in a session of its own. input gives it a standard input, else it
 // has none, or a terminal that nobody types on. The error is *Error where a shell would say
-// 126 or 127, ErrTooMany, or of the class of what was wrong (fs.ErrInvalid, fs.ErrNotExist).
+// 126 or 127, ErrTooMany, or of the class of what was
+// wrong (fs.ErrInvalid, errdefs.ErrFailedPrecondition).
 func (s *Starter) Start(p *agentv1.Process, input bool) (*Process, error) {
 	plan, err := newPlan(p)
 	if err != nil {

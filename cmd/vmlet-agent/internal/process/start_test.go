@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -180,7 +181,7 @@ func TestUserAndGroups(t *testing.T) {
 	}
 	t.Run("a name that is not there", func(t *testing.T) {
 		_, err := s.Start(&agentv1.Process{Args: []string{"true"}, Security: &agentv1.Security{User: "eve"}}, false)
-		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), `"eve"`) {
+		if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), `"eve"`) {
 			t.Error(err)
 		}
 	})
