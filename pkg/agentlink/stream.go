@@ -22,8 +22,9 @@ const (
 	// MaxMessage is the most bytes of one message.
 	MaxMessage = 1 << 20
 	// MaxPiece is the most bytes of data that one message of a series carries: output, input,
-	// a part of a file. So series that share a session take turns.
-	MaxPiece = 32 << 10
+	// a part of a file. So series that share a session take turns, and a piece with all that
+	// is around it is one frame.
+	MaxPiece = 31 << 10
 	// readAhead is how much of a stream is taken out of its window at once.
 	readAhead = 4 << 10
 )
@@ -97,7 +98,12 @@ func (s *Stream) Receive(m proto.Message) error {
 	if size > uint64(s.limit) {
 		return fmt.Errorf("message of %d bytes, at most %d: %w", size, s.limit, errdefs.ErrInvalidArgument)
 	}
-	body, err := s.body(int(size))
+	buffer, ok := buffers.Get().(*[bufferLen]byte)
+	if !ok {
+		buffer = new([bufferLen]byte)
+	}
+	defer buffers.Put(buffer)
+	body, err := s.body(buffer[:0], int(size))
 	if err != nil {
 		return s.explain(err)
 	}
@@ -107,10 +113,14 @@ func (s *Stream) Receive(m proto.Message) error {
 	return nil
 }
 
-// body reads size bytes. It takes no more memory than twice of what has arrived: size is
+// buffers are for messages on their way, most of which are no larger.
+var buffers sync.Pool
+
+const bufferLen = 32 << 10
+
+// body reads size bytes into a buffer, or into one that grows with what has arrived: size is
 // but the other side's word.
-func (s *Stream) body(size int) ([]byte, error) {
-	body := make([]byte, 0, min(size, MaxPiece+1<<10))
+func (s *Stream) body(body []byte, size int) ([]byte, error) {
 	for len(body) < size {
 		if len(body) == cap(body) {
 			body = append(make([]byte, 0, min(size, 2*cap(body))), body...)
