@@ -351,6 +351,34 @@ func TestAClientThatReadsAgainIsToldWhatItMissed(t *testing.T) {
 	}
 }
 
+func TestWhatAClientHasYetToHearIsKept(t *testing.T) {
+	r := newRoom(t)
+	cs := r.consoles(func(cs *Consoles) { cs.limits.punchStep = 4096 })
+	c := r.console("c")
+	r.follow(cs, c)
+	deliver, err := cs.Subscribe(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heard bytes.Buffer
+	gate := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- deliver(t.Context(), writer(func(b []byte) (int, error) { <-gate; return heard.Write(b) }), nil)
+	}()
+	var all strings.Builder
+	for n := range 20 {
+		r.print(c, strings.Repeat(fmt.Sprintf("line %010d\n", n), 1000))
+		all.WriteString(strings.Repeat(fmt.Sprintf("line %010d\n", n), 1000))
+		r.waitFor("the log", func() bool { return r.log(c.Log) == all.String() })
+	}
+	close(gate)
+	r.finish(cs, c)
+	if err := <-ended; err != nil || heard.String() != all.String() {
+		t.Errorf("%v; %s", err, difference(heard.String(), all.String()))
+	}
+}
+
 func TestAClientsEndIsItsOwn(t *testing.T) {
 	r := newRoom(t)
 	cs := r.consoles(nil)
@@ -392,7 +420,7 @@ func TestAClientsEndIsItsOwn(t *testing.T) {
 // told they missed.
 func TestClientsAtAnyPace(t *testing.T) {
 	r := newRoom(t)
-	cs := r.consoles(func(cs *Consoles) { cs.limits.clientLag = 64 << 10 })
+	cs := r.consoles(func(cs *Consoles) { cs.limits.clientLag, cs.limits.punchStep = 64<<10, 4096 })
 	c := r.console("c")
 	r.follow(cs, c)
 	var clients sync.WaitGroup

@@ -52,10 +52,10 @@ func TestWhatIsTypedReachesTheConsoleAsItIs(t *testing.T) {
 	qemu, path := newTerminal(t)
 	sent := make(chan error, 1)
 	go func() {
-		sent <- sender(t, 50*time.Millisecond).SendInput(t.Context(), path, strings.NewReader("ls\r\x03\x04\xff"))
+		sent <- sender(t, 50*time.Millisecond).SendInput(t.Context(), path, strings.NewReader("ls\n\x03\x04\xff"))
 	}()
 	got := make([]byte, 6)
-	if _, err := io.ReadFull(qemu, got); err != nil || string(got) != "ls\r\x03\x04\xff" {
+	if _, err := io.ReadFull(qemu, got); err != nil || string(got) != "ls\n\x03\x04\xff" {
 		t.Errorf("typed %q, %v", got, err)
 	}
 	if err := <-sent; err != nil {
