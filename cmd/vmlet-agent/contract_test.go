@@ -64,9 +64,8 @@ type testGuest struct {
 	t    *testing.T
 	dir  string
 	off  string // a named pipe that is written to by poweroff
-	mu   sync.Mutex
 	boot int
-	port *agentlinktest.Port
+	qemu *agentlinktest.Socket
 	stop func()
 }
 
@@ -88,60 +87,34 @@ func newGuest(t *testing.T) *testGuest {
 	if err := os.WriteFile(filepath.Join(g.dir, "output"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.start()
-	t.Cleanup(func() { g.stop() })
-	g.listen()
+	port := g.start()
+	var err error
+	if g.qemu, err = agentlinktest.Listen(filepath.Join(g.dir, "answering"), port); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g.stop()
+		if err := g.qemu.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return g
 }
 
-// listen has QEMU's socket.
-func (g *testGuest) listen() {
+// start boots the guest, and returns its port.
+func (g *testGuest) start() *agentlinktest.Port {
 	g.t.Helper()
-	l, err := net.Listen("unix", filepath.Join(g.dir, "answering"))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			g.mu.Lock()
-			port := g.port
-			g.mu.Unlock()
-			if err := port.Attach(conn); err != nil && !errors.Is(err, net.ErrClosed) {
-				g.t.Error(err)
-			}
-		}
-	}()
-	g.t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			g.t.Error(err)
-		}
-		g.stop()
-		<-done
-	})
-}
-
-// start boots the guest.
-func (g *testGuest) start() {
-	g.t.Helper()
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.boot++
 	boot := fmt.Sprint("boot-", g.boot)
 	server, err := build(config{outputPort: filepath.Join(g.dir, "output"), runDir: filepath.Join(g.dir, "run")}, machine.New(), boot)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.port = agentlinktest.NewPort()
+	port := agentlinktest.NewPort()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- agentlink.Serve(ctx, g.port, agentlink.Info{BootID: boot, Version: "test"}, server.Serve)
+		ended <- agentlink.Serve(ctx, port, agentlink.Info{BootID: boot, Version: "test"}, server.Serve)
 	}()
 	g.stop = sync.OnceFunc(func() {
 		cancel()
@@ -149,18 +122,15 @@ func (g *testGuest) start() {
 			g.t.Errorf("Serve: %v", err)
 		}
 	})
+	return port
 }
 
 func (g *testGuest) reboot() {
 	g.stop()
-	g.start()
+	g.qemu.Plug(g.start())
 }
 
-func (g *testGuest) hangUp() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.port.HangUp()
-}
+func (g *testGuest) hangUp() { g.qemu.Port().HangUp() }
 
 func (g *testGuest) poweredOff() {
 	if _, err := os.ReadFile(g.off); err != nil {
