@@ -142,7 +142,7 @@ func (g *guest) seen() bool {
 func (g *guest) await(ctx context.Context) (*agentlink.Session, error) {
 	for {
 		g.mu.Lock()
-		s, changed, why := g.session, g.changed, g.why
+		s, changed := g.session, g.changed
 		g.mu.Unlock()
 		if s != nil {
 			return s, nil
@@ -153,7 +153,7 @@ func (g *guest) await(ctx context.Context) (*agentlink.Session, error) {
 			return nil, fmt.Errorf("the guest of %s was disconnected: %w", g.id, errdefs.ErrUnavailable)
 		case <-ctx.Done():
 			return nil, fmt.Errorf("vmlet-agent did not answer; is it installed and running in the image? (last: %s): %w: %w",
-				reason(why), ctx.Err(), errdefs.ErrUnavailable)
+				g.reason(), ctx.Err(), errdefs.ErrUnavailable)
 		}
 	}
 }
@@ -170,9 +170,11 @@ func (g *guest) without(s *agentlink.Session) {
 }
 
 // reason is why there is no session, for people.
-func reason(why error) string {
-	if why == nil {
-		return "the port is connected, nobody answered yet"
+func (g *guest) reason() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.why == nil {
+		return "its port is connected, but nobody has answered"
 	}
-	return why.Error()
+	return g.why.Error()
 }
