@@ -41,7 +41,10 @@ func (s *Server) dial(ctx context.Context, st *agentlink.Stream, req *agentv1.Di
 	// A connection that one side has lost is of no use to the other.
 	ctx, lost := context.WithCancel(ctx)
 	defer lost()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() {
+		_ = conn.SetDeadline(time.Unix(1, 0))
+		_ = st.Close()
+	})()
 	var halves sync.WaitGroup
 	halves.Go(func() {
 		if _, err := io.Copy(conn, st); err != nil || conn.CloseWrite() != nil {
