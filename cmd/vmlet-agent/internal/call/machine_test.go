@@ -215,11 +215,11 @@ func appendUvarint(b []byte, n int) []byte {
 	return append(b, byte(n))
 }
 
-// harmless requests are those that a fuzzer may make of the host that it runs on.
+// harmless requests are those that a fuzzer may make of the host that it runs on, and that end.
 func harmless(req *agentv1.Request) bool {
 	switch c := req.GetCall().(type) {
 	case nil, *agentv1.Request_Info, *agentv1.Request_WaitMain, *agentv1.Request_SignalMain, *agentv1.Request_AttachMain,
-		*agentv1.Request_Dial, *agentv1.Request_WatchFiles, *agentv1.Request_Thaw:
+		*agentv1.Request_Dial, *agentv1.Request_Thaw:
 		return true
 	case *agentv1.Request_Exec:
 		args := c.Exec.GetProcess().GetArgs()
