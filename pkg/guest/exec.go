@@ -25,17 +25,13 @@ func (g *Guest) Exec(ctx context.Context, id string, p vm.Process, s vm.Streams)
 	} else {
 		ours, err = true, g.need(ctx, id, what)
 	}
-	switch {
-	case err != nil:
-	case ours:
+	if err == nil && !ours {
+		return g.execPlain(ctx, id, p, s)
+	}
+	if err == nil {
 		exitCode, err = g.agents.Exec(ctx, id, p, s)
-	default:
-		exitCode, err = g.execPlain(ctx, id, p, s)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("exec in the guest of %s: %w", id, err)
-	}
-	return exitCode, nil
+	return exitCode, wrap("exec in the guest of", id, err)
 }
 
 // beyond names what qemu-guest-agent cannot do for a process, "" for nothing.
