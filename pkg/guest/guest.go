@@ -18,6 +18,7 @@ import (
 type Guest struct {
 	agents *vmagent.Agents
 	qga    *qga.Agent
+	files  keepers
 }
 
 // New returns a Guest. Commands to qemu-guest-agent go by t; socket names the unix socket
@@ -35,10 +36,11 @@ func (g *Guest) call(ctx context.Context, id, what string, req *agentv1.Request)
 	return g.agents.Call(ctx, id, req)
 }
 
-// ask makes a call of vmlet-agent that has one short answer.
-func (g *Guest) ask(ctx context.Context, id, what string, req *agentv1.Request) (*agentv1.Reply, error) {
+// ask makes a call of vmlet-agent whose answer is but that it is done.
+func (g *Guest) ask(ctx context.Context, id, what string, req *agentv1.Request) error {
 	if err := g.need(ctx, id, what); err != nil {
-		return nil, err
+		return err
 	}
-	return g.agents.Ask(ctx, id, req)
+	_, err := g.agents.Ask(ctx, id, req)
+	return err
 }

@@ -13,7 +13,10 @@ import (
 func (g *Guest) Connect(id string) { g.agents.Connect(id) }
 
 // Disconnect ends the session with the guest's vmlet-agent and all that uses it.
-func (g *Guest) Disconnect(id string) { g.agents.Disconnect(id) }
+func (g *Guest) Disconnect(id string) {
+	g.agents.Disconnect(id)
+	g.files.take(id, nil)
+}
 
 // Reboots delivers a sandbox's ID when its guest has come up in another boot.
 func (g *Guest) Reboots() <-chan string { return g.agents.Reboots() }

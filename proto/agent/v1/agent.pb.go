@@ -2577,7 +2577,9 @@ type FileChange struct {
 	Content []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
 	Removed bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
 	// Content was longer than what is carried.
-	Truncated     bool `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Truncated bool `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// The content is what was synced last: the guest has not changed it.
+	Synced        bool `protobuf:"varint,5,opt,name=synced,proto3" json:"synced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2636,6 +2638,13 @@ func (x *FileChange) GetRemoved() bool {
 func (x *FileChange) GetTruncated() bool {
 	if x != nil {
 		return x.Truncated
+	}
+	return false
+}
+
+func (x *FileChange) GetSynced() bool {
+	if x != nil {
+		return x.Synced
 	}
 	return false
 }
@@ -3457,13 +3466,14 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04last\x18\x02 \x01(\bR\x04last\"\b\n" +
 	"\x06Synced\")\n" +
 	"\x11WatchFilesRequest\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"r\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\"\x8a\x01\n" +
 	"\n" +
 	"FileChange\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x18\n" +
 	"\aremoved\x18\x03 \x01(\bR\aremoved\x12\x1c\n" +
-	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"t\n" +
+	"\ttruncated\x18\x04 \x01(\bR\ttruncated\x12\x16\n" +
+	"\x06synced\x18\x05 \x01(\bR\x06synced\"t\n" +
 	"\fPowerRequest\x12;\n" +
 	"\x06action\x18\x01 \x01(\x0e2#.vmlet.agent.v1.PowerRequest.ActionR\x06action\"'\n" +
 	"\x06Action\x12\b\n" +

@@ -55,6 +55,8 @@ type tree struct {
 	name   string // its folder in the tmpfs
 	root   *os.Root
 	folder bool
+	// synced tells the content that a single file was synced with.
+	synced [sha256.Size]byte
 }
 
 // New returns Files whose tmpfs is mounted at dir, say /run/vmlet/files.

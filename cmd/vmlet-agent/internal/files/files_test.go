@@ -330,6 +330,9 @@ func TestWatchTellsOfEachChangeOnce(t *testing.T) {
 	next(log, "the end")
 	t.Logf("told after %s", time.Since(began))
 	g.in(func() { g.must(os.WriteFile(log, []byte("the end"), 0o644)) }) // no change
+	g.must(g.sync(hosts, false, "=from the host"))                       // not the guest's
+	g.in(func() { g.must(os.WriteFile(log, []byte("really"), 0o644)) })
+	next(log, "really")
 	g.in(func() { g.must(os.WriteFile(hosts, []byte("more"), 0o644)) })
 	next(hosts, "more")
 	cancel()

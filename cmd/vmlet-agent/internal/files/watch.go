@@ -171,14 +171,16 @@ func (w *Watch) read(ctx context.Context, changed map[*watched]bool, until time.
 	return nil
 }
 
-// tell sends the file as it is, unless that was sent before.
+// tell sends the file as it is, unless that was sent before, or is what the host has synced
+// since.
 func (one *watched) tell(send func(*agentv1.FileChange) error) error {
 	change, err := one.read()
 	if err != nil {
 		return fmt.Errorf("read %s: %w", one.path, err)
 	}
 	sum := sha256.Sum256(change.GetContent())
-	if one.ever && sum == one.told {
+	if one.ever && (sum == one.told || change.GetSynced()) {
+		one.told = sum
 		return nil
 	}
 	one.ever, one.told = true, sum
@@ -186,6 +188,8 @@ func (one *watched) tell(send func(*agentv1.FileChange) error) error {
 }
 
 func (one *watched) read() (*agentv1.FileChange, error) {
+	one.tree.Lock() // so that what is synced just now is known as such
+	defer one.tree.Unlock()
 	change := &agentv1.FileChange{Path: one.path}
 	f, err := one.tree.root.Open(single)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,5 +208,6 @@ func (one *watched) read() (*agentv1.FileChange, error) {
 		data = data[:maxCarried]
 	}
 	change.Content = data
+	change.Synced = !change.GetTruncated() && sha256.Sum256(data) == one.tree.synced
 	return change, nil
 }

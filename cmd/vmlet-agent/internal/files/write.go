@@ -4,6 +4,7 @@ package files
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,7 @@ func (t *tree) syncFile(e *agentv1.FileEntry, in content) error {
 	if err != nil {
 		return err
 	}
+	t.synced = sha256.Sum256(data)
 	if !t.has(single, data) {
 		if err := t.overwrite(single, data); err != nil {
 			return err
