@@ -55,18 +55,21 @@ type Record struct {
 // Append appends a record to dst. A payload that is longer than MaxPayload becomes several,
 // all but the last Partial.
 func Append(dst []byte, flags Flags, payload []byte) []byte {
-	var plain [1 + MaxPayload]byte
 	for len(payload) > MaxPayload {
-		dst = appendOne(dst, plain[:], flags&Stderr|Partial, payload[:MaxPayload])
+		dst = appendOne(dst, flags&Stderr|Partial, payload[:MaxPayload])
 		payload = payload[MaxPayload:]
 	}
-	return appendOne(dst, plain[:], flags, payload)
+	return appendOne(dst, flags, payload)
 }
 
-func appendOne(dst, plain []byte, flags Flags, payload []byte) []byte {
-	plain[0] = byte(flags)
-	n := copy(plain[1:], payload)
-	return append(cobs.Append(dst, plain[:1+n]), 0)
+func appendOne(dst []byte, flags Flags, payload []byte) []byte {
+	// What is encoded stands in dst for a moment, before its encoding: no buffer is needed.
+	start := len(dst)
+	dst = append(append(dst, byte(flags)), payload...)
+	plain := dst[start:]
+	dst = cobs.Append(dst, plain)
+	n := copy(dst[start:], dst[start+len(plain):])
+	return append(dst[:start+n], 0)
 }
 
 // Decoder takes records apart. Its zero value is ready. For one goroutine at a time.
