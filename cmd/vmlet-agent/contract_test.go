@@ -22,7 +22,6 @@ import (
 	"github.com/vmlet/vmlet/pkg/agentlink"
 	"github.com/vmlet/vmlet/pkg/agentlink/agentlinktest"
 	"github.com/vmlet/vmlet/pkg/guest"
-	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 )
 
@@ -44,7 +43,7 @@ func TestTheAgentAndItsHostKeepTheContract(t *testing.T) {
 		g := newGuest(t)
 		host := guest.New(noQGA{}, func(id string) string { return filepath.Join(g.dir, id) })
 		return lifecycletest.GuestEnv{
-			Guest: withFiles{host, none{}}, Answering: "answering", Silent: "silent", Dir: t.TempDir(),
+			Guest: host, Answering: "answering", Silent: "silent", Dir: t.TempDir(),
 			Echo: echoPort(t), Closed: closedPort(t),
 			Reboot: g.reboot, Hangup: g.hangUp, PoweredOff: g.poweredOff,
 		}
@@ -177,11 +176,4 @@ func portOf(l net.Listener) uint16 {
 		return 0
 	}
 	return uint16(addr.Port)
-}
-
-type none struct{ lifecycle.Guest }
-
-type withFiles struct {
-	*guest.Guest
-	none
 }

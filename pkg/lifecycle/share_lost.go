@@ -53,10 +53,9 @@ func (s *Service) tryRepairShare(ctx context.Context, sandboxID string) error {
 		return err
 	}
 	log.From(ctx).Warn("the guest's share has lost its virtiofsd and gets another one")
-	// The guest lets go of the device only when nothing of it is mounted.
-	if err := s.deps.Guest.UnmountShares(ctx, sandboxID); err != nil {
-		log.From(ctx).Info("the guest has not unmounted its lost share", zap.Error(err))
-	}
+	// The guest is asked only afterwards: to touch a mount whose virtiofsd is dead, even to
+	// unmount it, is to wait for an answer for ever, and keeps the device from being
+	// unplugged. Mounting replaces what is mounted of the old device.
 	if err := s.deps.Hypervisor.ReplugShare(ctx, sandboxID); err != nil {
 		return err
 	}

@@ -57,8 +57,8 @@ func TestALostShareIsReplacedAndMountedAnew(t *testing.T) {
 					t.Errorf("plugged %d times", n)
 				}
 				calls := w.guest.Calls()[before:]
-				unmount, mount := slices.Index(calls, "UnmountShares "+sb), len(calls)-1-slices.Index(reversed(calls), "MountShares "+sb)
-				if unmount < 0 || mount < unmount {
+				// An unmount would wait for the dead virtiofsd.
+				if !slices.Contains(calls, "MountShares "+sb) || slices.Contains(calls, "UnmountShares "+sb) {
 					t.Errorf("calls = %v", calls)
 				}
 				if helpers, err := w.hypervisor.HelperPIDs(t.Context(), sb); err != nil || len(helpers) == 0 {
@@ -83,10 +83,4 @@ func TestAShareThatTheGuestHoldsIsReportedAndNotTriedForEver(t *testing.T) {
 			t.Errorf("container is %s", got)
 		}
 	})
-}
-
-func reversed(in []string) []string {
-	out := slices.Clone(in)
-	slices.Reverse(out)
-	return out
 }
