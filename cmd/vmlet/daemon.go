@@ -77,7 +77,7 @@ func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *
 	d.svc = lifecycle.New(ctx, lifecycle.Config{
 		Paths: nodePaths(c), LibvirtCgroups: a.libvirtCgroups, Defaults: defaultsOf(c), StatsInterval: c.Stats.Interval,
 	}, lifecycle.Deps{
-		Hypervisor: a.hypervisor, Guest: withoutFiles{a.guest}, Shares: a.shares, Network: a.network, Images: a.images, Disks: a.disks,
+		Hypervisor: a.hypervisor, Guest: a.guest, Shares: a.shares, Network: a.network, Images: a.images, Disks: a.disks,
 		Cgroups: a.cgroups, Consoles: a.consoles, Streams: a.consoles, Clock: wallClock{},
 		Dial: (&net.Dialer{}).DialContext, AgentBinary: func() ([]byte, error) { return agentBinary(c.GuestAgent.Binary) },
 		Store:   lifecycle.Store{Owner: a.store.Owner(), Sandboxes: a.store.Sandboxes(), Containers: a.store.Containers()},

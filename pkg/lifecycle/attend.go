@@ -33,6 +33,9 @@ type attendant struct {
 	// rebooted has one slot.
 	rebooted chan struct{}
 	end      context.CancelFunc
+	// over is closed by end.
+	over  <-chan struct{}
+	begun begun
 }
 
 // attend begins to see to the guest of a container that runs, for as long as it does and we
@@ -49,7 +52,7 @@ func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 		return
 	}
 	ctx, end := context.WithCancel(log.With(s.life, zap.String("sandbox", c.SandboxID), zap.String("container", c.ID)))
-	a := &attendant{sandboxID: c.SandboxID, rebooted: make(chan struct{}, 1), end: end}
+	a := &attendant{sandboxID: c.SandboxID, rebooted: make(chan struct{}, 1), end: end, over: ctx.Done(), begun: begun{opened: make(chan struct{})}}
 	s.deps.Guest.Connect(c.SandboxID)
 	if !s.work.Go(func() { s.seeTo(ctx, sb, c, s.agentTimeout(ask), a.rebooted) }) {
 		end()

@@ -60,7 +60,7 @@ func (s *Service) startContainer(ctx context.Context, id string) error {
 	if err := s.bootVM(ctx, sb, c); err != nil {
 		return errors.Join(fmt.Errorf("start container %s: %w", id, err), s.failStart(ctx, c, err))
 	}
-	s.attend(sb, c)
+	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
 	s.sample.soon()
 	return nil
 }

@@ -48,7 +48,7 @@ const (
 	containerKeep        containerAction = "keep"
 	containerUndo        containerAction = "undo the creation"
 	containerFinishStart containerAction = "finish the start"
-	containerRearm       containerAction = "follow its console"
+	containerRearm       containerAction = "go on with it"
 	containerResumeStop  containerAction = "go on with the stop"
 	containerSettle      containerAction = "settle its exit"
 	containerFinishGone  containerAction = "finish the removal"

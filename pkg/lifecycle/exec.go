@@ -31,6 +31,12 @@ func (s *Service) ExecStream(ctx context.Context, ref string, cmd []string, tty 
 	if err != nil {
 		return 0, fmt.Errorf("exec: %w", err)
 	}
+	if err := s.awaitCommand(ctx, c); err != nil {
+		return 0, fmt.Errorf("exec in container %s, whose command has not started yet: %w", c.ID, err)
+	}
+	if c, err = s.running(c.ID); err != nil {
+		return 0, fmt.Errorf("exec: %w", err)
+	}
 	code, err := s.deps.Guest.Exec(ctx, c.SandboxID, processOf(c, cmd, tty), streams)
 	if err != nil {
 		return 0, fmt.Errorf("exec in container %s: %w", c.ID, err)

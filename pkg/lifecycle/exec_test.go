@@ -128,7 +128,11 @@ func listener(t *testing.T) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -221,4 +225,58 @@ func TestPortForwardEndsWithItsClient(t *testing.T) {
 	if _, err := outside.Read(make([]byte, 1)); err == nil {
 		t.Error("the guest's connection is left open")
 	}
+}
+
+// What is beside a command waits until the command is there: before, the guest has not what
+// the pod gives it.
+func TestExecAndInputWaitForTheCommand(t *testing.T) {
+	w := newWorld(t)
+	spec := commandSpec()
+	spec.Stdin = true
+	w.guest.Mute()
+	sb, c := w.started("a", spec)
+	w.guest.SetExec(func(context.Context, vm.Process, vm.Streams) (int32, error) {
+		if w.guest.Main(sb) == nil {
+			t.Error("executed before the command was started")
+		}
+		return 0, nil
+	})
+	executed, attached := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := w.svc.Exec(t.Context(), c, vm.ExecRequest{Command: []string{"true"}})
+		executed <- err
+	}()
+	go func() {
+		attached <- w.svc.Attach(t.Context(), c, vm.Streams{Stdin: strings.NewReader("go\n"), Stdout: io.Discard})
+	}()
+	w.called("AwaitAgent " + sb)
+	w.guest.SetSilent(sb, false)
+	if err := <-executed; err != nil {
+		t.Error(err)
+	}
+	w.await("input", func() bool { return w.guest.Input(sb) == "go\n" })
+	close(w.streams.of(c))
+	if err := <-attached; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExecThatWaitsEndsWithItsCallerAndWithTheContainer(t *testing.T) {
+	w := newWorld(t)
+	w.guest.Mute()
+	_, c := w.started("a", commandSpec())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.svc.Exec(ctx, c, vm.ExecRequest{Command: []string{"true"}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error = %v", err)
+	}
+	executed := make(chan error, 1)
+	go func() {
+		_, err := w.svc.Exec(t.Context(), c, vm.ExecRequest{Command: []string{"true"}})
+		executed <- err
+	}()
+	if err := w.svc.StopContainer(t.Context(), c, 0); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, <-executed, errdefs.ErrFailedPrecondition)
 }

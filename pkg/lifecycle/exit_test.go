@@ -35,14 +35,27 @@ func TestJudge(t *testing.T) {
 		"away: out of memory":           {exitEvidence{reason: "crashed", oomKills: 2}, 137, vm.ReasonOOMKilled},
 		"away: nothing tells (reboot)":  {exitEvidence{reason: "unknown"}, 255, vm.ReasonUnknown},
 		"forced, killed before it said": {exitEvidence{stop: forced}, 137, vm.ReasonKilled},
+
+		"command, then the guest went off": {exitEvidence{main: &vm.MainExit{}, hint: hint{seen: true, guestShutdown: true}, reason: "shutdown"}, 0, vm.ReasonCompleted},
+		"command failed":                   {exitEvidence{main: &vm.MainExit{Code: 3}, hint: hint{seen: true, guestShutdown: true}, reason: "shutdown"}, 3, vm.ReasonError},
+		"command ended, VM forced":         {exitEvidence{main: &vm.MainExit{Code: 3}, stop: forced, reason: "destroyed"}, 3, vm.ReasonError},
+		"command ended, QEMU killed":       {exitEvidence{main: &vm.MainExit{Code: 0}, hint: hint{seen: true}, reason: "failed", oomKills: 1}, 0, vm.ReasonCompleted},
+		"command ended, then a panic":      {exitEvidence{main: &vm.MainExit{Code: 4}, hint: hint{seen: true, panicked: true}, reason: "crashed"}, 4, vm.ReasonError},
+		"command signalled":                {exitEvidence{main: &vm.MainExit{Code: 143, Signal: 15}, stop: obeyed}, 143, vm.ReasonError},
+		"command out of memory":            {exitEvidence{main: &vm.MainExit{Code: 137, Signal: 9, OOMKilled: true}}, 137, vm.ReasonOOMKilled},
+		"command not found":                {exitEvidence{main: &vm.MainExit{Code: 127, StartError: "no such file"}}, 127, vm.ReasonStartError},
+		"command without an agent":         {exitEvidence{main: &vm.MainExit{Code: 128, StartError: "no agent"}, reason: "destroyed"}, 128, vm.ReasonStartError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.e.at = asked
+			if tc.e.main != nil {
+				tc.e.at, tc.e.main.At = asked.Add(time.Minute), asked // the VM's end is later
+			}
 			got := judge(tc.e)
 			if got.Code != tc.code || got.Reason != tc.reason || got.At != asked {
 				t.Errorf("judge = %+v, want %d %s", got, tc.code, tc.reason)
 			}
-			if got.Code != 0 && got.Message == "" {
+			if got.Code != 0 && got.Message == "" && got.Reason != vm.ReasonError {
 				t.Error("a failure without a message")
 			}
 		})

@@ -71,6 +71,7 @@ func (s *Service) seeToMain(ctx context.Context, sb vm.Sandbox, c vm.Container, 
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errRebooted):
+			s.attendants.setBegun(c.ID, false)
 			agent, wait = patient(timeout), settleRetry
 		case fatal:
 			err = s.keepMainExit(ctx, c, vm.MainExit{Code: startErrorCode, StartError: err.Error(), At: s.now()})
@@ -124,6 +125,7 @@ func (s *Service) runMain(ctx context.Context, c vm.Container) error {
 			return err
 		}
 	}
+	s.attendants.setBegun(c.ID, !stopping || c.Status.MainStarted)
 	exit, err := s.deps.Guest.WaitMain(ctx, c.SandboxID, c.ID)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		if !stopping {

@@ -18,7 +18,7 @@ import (
 
 // largestCopy is how big a single file may be, in bytes, to be copied into the guest: what
 // kubelet makes (/etc/hosts, the termination log) is small, and bounded to as much.
-const largestCopy = int64(vm.MiB)
+const largestCopy = vm.MiB
 
 // judgeMounts says how each mount comes into the guest, by what its host path is now. Small
 // files and the folders that kubelet's atomic writer keeps (ConfigMap, Secret, projected

@@ -79,7 +79,11 @@ func TestMountsThatCannotBeAreRefusedWithBothPaths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = socket.Close() }()
+	defer func() {
+		if err := socket.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if err := errors.Join(syscall.Mkfifo(at("pipe"), 0o600), os.Symlink("nowhere", at("dangling"))); err != nil {
 		t.Fatal(err)
 	}

@@ -216,9 +216,9 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 	if err := s.follow(ctx, c); err != nil {
 		return err
 	}
-	s.attend(sb, c)
+	s.attend(sb, c)               //nolint:contextcheck // it lives as long as the container or we do
 	if len(c.Status.Shares) > 0 { // what happened to it while we were away was told nobody
-		s.work.Go(func() { s.repairShare(log.With(s.life, zap.String("sandbox", sb.ID)), sb.ID) })
+		s.work.Go(func() { s.repairShare(log.With(s.life, zap.String("sandbox", sb.ID)), sb.ID) }) //nolint:contextcheck // as above
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ package lifecycle_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 
@@ -49,7 +48,9 @@ func (s *streams) Subscribe(_ context.Context, containerID string) (func(context
 				if !more {
 					return nil
 				}
-				fmt.Fprint(stdout, text)
+				if _, err := io.WriteString(stdout, text); err != nil {
+					return err
+				}
 			case <-ctx.Done():
 				return ctx.Err()
 			}

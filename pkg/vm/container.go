@@ -100,7 +100,7 @@ type ContainerSpec struct {
 // Main is the container's command with its arguments, nil for a VM that just boots. An
 // image of a VM has no entry point that arguments alone could be for: they are the command.
 func (s ContainerSpec) Main() []string {
-	return append(s.Command[:len(s.Command):len(s.Command)], s.Args...)
+	return append(slices.Clip(s.Command), s.Args...)
 }
 
 // HasMain reports whether the guest has a main process, whose end is the container's.
