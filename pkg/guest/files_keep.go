@@ -200,6 +200,11 @@ func isLost(err error) bool {
 func (k *keeper) step(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
+	k.mu.Lock()
+	for _, t := range k.trees {
+		t.known = digest{} // the agent may be another one, with nothing
+	}
+	k.mu.Unlock()
 	pulled := k.pull(ctx)
 	switch {
 	case errdefs.IsNotFound(pulled):
@@ -207,11 +212,6 @@ func (k *keeper) step(ctx context.Context) error {
 	case isLost(pulled):
 		return pulled
 	}
-	k.mu.Lock()
-	for _, t := range k.trees {
-		t.known = digest{} // the agent may be another one, with nothing
-	}
-	k.mu.Unlock()
 	return errors.Join(pulled, k.push(ctx))
 }
 
@@ -264,8 +264,11 @@ func (k *keeper) take(change *agentv1.FileChange) error {
 		if !t.writable() || t.GuestPath != change.GetPath() {
 			continue
 		}
-		if change.GetRemoved() || change.GetSynced() {
-			return nil // the host's is as it should be
+		switch {
+		case change.GetRemoved():
+			return nil // the host's stays, and comes again
+		case change.GetSynced():
+			return t.compare(change.GetContent())
 		}
 		if err := t.write(change.GetContent()); err != nil {
 			return fmt.Errorf("mount at %s: %w", t.GuestPath, err)
