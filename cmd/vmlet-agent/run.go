@@ -31,8 +31,14 @@ const (
 	outputPort = "org.vmlet.output.0"
 )
 
-// pause is how long a port that failed is left alone.
-const pause = time.Second
+const (
+	// pause is how long a port that failed is left alone.
+	pause = time.Second
+	// quiet is how long no call may have ended for the agent to be idle.
+	quiet = 10 * time.Second
+	// gcPercent: little memory, for a little more of the CPU while there is something to do.
+	gcPercent = 50
+)
 
 type config struct {
 	port, outputPort string
@@ -56,9 +62,15 @@ func run(ctx context.Context, c config) error {
 	//nolint:errcheck // the next agent thaws what this one could not
 	defer func() { _, _ = server.Freezer.Thaw() }()
 
+	// What a burst of calls took is given back to the guest after it.
+	trim := time.AfterFunc(quiet, debug.FreeOSMemory)
+	handle := func(ctx context.Context, st *agentlink.Stream) {
+		defer trim.Reset(quiet)
+		server.Serve(ctx, st)
+	}
 	info := agentlink.Info{BootID: boot, Version: version.Version}
 	for {
-		err := serve(ctx, c.port, info, server)
+		err := serve(ctx, c.port, info, handle)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -72,7 +84,7 @@ func run(ctx context.Context, c config) error {
 }
 
 // serve serves on the port until that fails.
-func serve(ctx context.Context, path string, info agentlink.Info, server *call.Server) error {
+func serve(ctx context.Context, path string, info agentlink.Info, handle agentlink.Handler) error {
 	if path == "" {
 		var err error
 		if path, err = port.Await(ctx, agentPort); err != nil {
@@ -83,7 +95,7 @@ func serve(ctx context.Context, path string, info agentlink.Info, server *call.S
 	if err != nil {
 		return err
 	}
-	return agentlink.Serve(ctx, p, info, server.Serve)
+	return agentlink.Serve(ctx, p, info, handle)
 }
 
 // prepare makes the agent what it is to be beside the guest's other processes.
@@ -100,12 +112,9 @@ func prepare() error {
 	if err != nil && !errors.Is(err, os.ErrPermission) {
 		return err
 	}
-	// Little memory, for a little more of the CPU while there is something to do.
 	debug.SetGCPercent(gcPercent)
 	return nil
 }
-
-const gcPercent = 50
 
 // build makes the server of the calls.
 func build(c config, guest *machine.Machine, boot string) (*call.Server, error) {
