@@ -143,6 +143,10 @@ func (s *Service) prepare(ctx context.Context, sb vm.Sandbox, c vm.Container) er
 		return fmt.Errorf("set up the guest: %w", err)
 	}
 	if len(c.Status.Shares) > 0 {
+		// What a boot held of a share that was lost, the next one does not.
+		if err := s.ensureShare(ctx, sb); err != nil {
+			return fmt.Errorf("the guest's share: %w", err)
+		}
 		if err := s.deps.Guest.MountShares(ctx, sb.ID, namespaceOf(c), c.Status.Shares); err != nil {
 			return fmt.Errorf("mount shares in the guest: %w", err)
 		}

@@ -56,11 +56,20 @@ func (s *Service) tryRepairShare(ctx context.Context, sandboxID string) error {
 	// The guest is asked only afterwards: to touch a mount whose virtiofsd is dead, even to
 	// unmount it, is to wait for an answer for ever, and keeps the device from being
 	// unplugged. Mounting replaces what is mounted of the old device.
-	if err := s.deps.Hypervisor.ReplugShare(ctx, sandboxID); err != nil {
-		return err
-	}
-	if err := s.placeHelpers(ctx, sb); err != nil {
+	if err := s.ensureShare(ctx, sb); err != nil {
 		return err
 	}
 	return s.deps.Guest.MountShares(ctx, sandboxID, namespaceOf(c), c.Status.Shares)
+}
+
+// ensureShare sees to it that a virtiofsd serves the guest's share.
+func (s *Service) ensureShare(ctx context.Context, sb vm.Sandbox) error {
+	pids, err := s.deps.Hypervisor.HelperPIDs(ctx, sb.ID)
+	if err != nil || len(pids) > 0 {
+		return err
+	}
+	if err := s.deps.Hypervisor.ReplugShare(ctx, sb.ID); err != nil {
+		return err
+	}
+	return s.placeHelpers(ctx, sb)
 }

@@ -69,10 +69,11 @@ func TestALostShareIsReplacedAndMountedAnew(t *testing.T) {
 	}
 }
 
-func TestAShareThatTheGuestHoldsIsReportedAndNotTriedForEver(t *testing.T) {
+func TestAShareThatTheGuestHoldsIsReportedAndComesBackWithAReboot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		sb, c := w.sharing("a")
+		synctest.Wait()
 		w.hypervisor.FailNext("ReplugShare", errdefs.ErrFailedPrecondition)
 		w.hypervisor.LoseShare(sb)
 		<-time.After(time.Hour)
@@ -81,6 +82,14 @@ func TestAShareThatTheGuestHoldsIsReportedAndNotTriedForEver(t *testing.T) {
 		}
 		if got := w.container(c).Status.State; got != vm.ContainerRunning {
 			t.Errorf("container is %s", got)
+		}
+		w.guest.Reboot(sb)
+		synctest.Wait()
+		if helpers, err := w.hypervisor.HelperPIDs(t.Context(), sb); err != nil || len(helpers) == 0 {
+			t.Errorf("helpers after a reboot = %v, %v", helpers, err)
+		}
+		if _, _, shares := w.guest.Prepared(sb); len(shares) != 1 {
+			t.Errorf("mounted after a reboot: %+v", shares)
 		}
 	})
 }
