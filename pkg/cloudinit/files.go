@@ -18,8 +18,8 @@ type Files struct {
 	MetaData      []byte
 	UserData      []byte // secret
 	NetworkConfig []byte
-	// VendorData and Agent are there for guests that get vmlet-agent from the seed: the
-	// boothook that installs it, and its binary.
+	// VendorData is a boothook, if there is something to do for one: to install Agent, the
+	// binary, or to do what an agent would. Secret.
 	VendorData []byte
 	Agent      []byte
 }
@@ -63,8 +63,13 @@ func Build(s vm.Seed) (Files, error) {
 		user = []byte(noUserData)
 	}
 	files := Files{MetaData: meta, UserData: user, NetworkConfig: network}
-	if len(s.Agent) > 0 {
+	switch {
+	case len(s.Agent) > 0:
 		files.VendorData, files.Agent = append([]byte(bootHook), installAgent...), s.Agent
+	case len(s.Files)+len(s.Shares) > 0:
+		if files.VendorData, err = mountHook(s); err != nil {
+			return Files{}, fmt.Errorf("cloud-init vendor-data: %w", err)
+		}
 	}
 	return files, nil
 }

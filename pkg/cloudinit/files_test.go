@@ -91,6 +91,18 @@ var seeds = map[string]vm.Seed{
 		},
 		DNS: vm.DNSConfig{Servers: []string{"10.1.2.1"}},
 	},
+	"mounts": {
+		InstanceID: "iid-1",
+		Files: []vm.SeedFile{
+			{Path: "/etc/hosts", Mode: 0o644, Content: []byte("127.0.0.1 localhost\n")},
+			{Path: "/it's $(here)", Mode: 0o100600, UID: 7, GID: 8, Content: bytes.Repeat([]byte("secret"), 20), ReadOnly: true},
+			{Path: "/dev/termination-log", Mode: 0o666},
+		},
+		Shares: []vm.ShareMount{
+			{Source: "0-data", GuestPath: "/data"},
+			{Source: "1-file", GuestPath: "/etc/file", ReadOnly: true, RecursiveReadOnly: true},
+		},
+	},
 	"no-addresses": {
 		InstanceID: "iid-1",
 		NICs:       []vm.NIC{{Name: "eth0", MAC: "0a:58:0a:01:02:03"}},
@@ -106,6 +118,9 @@ func TestBuildMatchesTheGoldenFiles(t *testing.T) {
 			}
 			golden(t, name+".meta-data", files.MetaData)
 			golden(t, name+".network-config", files.NetworkConfig)
+			if files.VendorData != nil {
+				golden(t, name+".vendor-data", files.VendorData)
+			}
 		})
 	}
 }
@@ -170,11 +185,18 @@ func TestTheConfigurationNeverNamesDHCP(t *testing.T) {
 
 func TestBuildRefusesWhatAGuestWouldMisread(t *testing.T) {
 	nic := vm.NIC{Name: "eth0", MAC: "0a:58:0a:01:02:03"}
+	file := func(f vm.SeedFile) vm.Seed { return vm.Seed{InstanceID: "i", Files: []vm.SeedFile{f}} }
+	share := func(m vm.ShareMount) vm.Seed { return vm.Seed{InstanceID: "i", Shares: []vm.ShareMount{m}} }
 	for name, tc := range map[string]struct {
 		seed vm.Seed
 		says string
 	}{
 		"no instance ID":       {vm.Seed{}, "instance ID"},
+		"relative file":        {file(vm.SeedFile{Path: "x"}), "absolute"},
+		"two lines":            {file(vm.SeedFile{Path: "/x\n/y"}), "one line"},
+		"large files":          {file(vm.SeedFile{Path: "/x", Content: make([]byte, maxSeedFiles+1)}), "bytes"},
+		"outside of the share": {share(vm.ShareMount{Source: "../x", GuestPath: "/x"}), "../x"},
+		"nothing of the share": {share(vm.ShareMount{GuestPath: "/x"}), "/x"},
 		"no MAC":               {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{Name: "eth0"}}}, "MAC"},
 		"long MAC":             {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{Name: "eth0", MAC: "02:00:5e:10:00:00:00:01"}}}, "MAC"},
 		"no NIC name":          {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{MAC: nic.MAC}}}, "name"},
@@ -203,5 +225,12 @@ func TestAnAgentComesWithWhatInstallsItAtEachBoot(t *testing.T) {
 	}
 	if files, err = Build(vm.Seed{InstanceID: "iid-1"}); err != nil || files.VendorData != nil {
 		t.Errorf("without an agent: %q, %v", files.VendorData, err)
+	}
+}
+
+func TestAgentLeavesNothingToDoForABoothook(t *testing.T) {
+	files, err := Build(vm.Seed{InstanceID: "i", Agent: []byte("agent"), Shares: []vm.ShareMount{{Source: "0", GuestPath: "/x"}}})
+	if err != nil || bytes.Contains(files.VendorData, mountFunctions) {
+		t.Errorf("vendor-data %s, %v", files.VendorData, err)
 	}
 }

@@ -48,8 +48,11 @@ func ISO(f Files) (_ []byte, err error) {
 		"user-data;1":      f.UserData,
 		"network-config;1": f.NetworkConfig,
 	}
+	if len(f.VendorData) > 0 {
+		contents["vendor-data;1"] = f.VendorData
+	}
 	if len(f.Agent) > 0 {
-		contents["vendor-data;1"], contents["vmlet-agent;1"] = f.VendorData, f.Agent
+		contents["vmlet-agent;1"] = f.Agent
 	}
 	w, err := iso9660.NewWriter()
 	if err != nil {

@@ -16,6 +16,21 @@ type Seed struct {
 	UserData []byte
 	// Agent is vmlet-agent's binary, for a guest that has cloud-init install it; else empty.
 	Agent []byte
+	// Files and Shares are what vmlet-agent would see to, for a guest without: cloud-init
+	// copies and mounts them at each boot, as they are when the machine is made. Secret.
+	Files  []SeedFile
+	Shares []ShareMount
+}
+
+// SeedFile is a small file that cloud-init puts into the guest.
+type SeedFile struct {
+	// Path is absolute, in the guest.
+	Path string
+	// Mode is its permissions.
+	Mode     uint32
+	UID, GID uint32
+	Content  []byte
+	ReadOnly bool
 }
 
 // Overrides are what a pod's annotations ask for in place of the node's defaults.
