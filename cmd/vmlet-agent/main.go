@@ -19,16 +19,19 @@ import (
 	"github.com/vmlet/vmlet/pkg/version"
 )
 
-func main() {
+func main() { os.Exit(start()) }
+
+// start returns the exit code.
+func start() int {
 	log.SetFlags(0)
 	log.SetPrefix("vmlet-agent: ")
 	if len(os.Args) == 2 {
 		switch os.Args[1] {
 		case process.Stage2Arg:
-			os.Exit(process.Stage2())
+			return process.Stage2()
 		case "version":
 			fmt.Println(version.Version)
-			return
+			return 0
 		}
 	}
 	c := config{}
@@ -37,7 +40,8 @@ func main() {
 	flag.StringVar(&c.runDir, "run-dir", "/run/vmlet-agent", "folder in memory")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		log.Fatalf("%q: no arguments but version", flag.Args())
+		log.Printf("%q: no arguments but version", flag.Args())
+		return 2
 	}
 	// Children do not inherit what is caught here, as they would what the agent was started
 	// to ignore; nobody hangs up on the agent.
@@ -45,6 +49,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, c); err != nil && !errors.Is(err, context.Canceled) {
-		log.Fatal(err)
+		log.Print(err)
+		return 1
 	}
+	return 0
 }

@@ -40,21 +40,21 @@ func (s *Server) Serve(ctx context.Context, st *agentlink.Stream) {
 	st.Limit(maxRequest)
 	var req agentv1.Request
 	if err := st.Receive(&req); err != nil {
-		s.refuse(st, err)
+		refuse(st, err)
 		return
 	}
 	reply, err := s.dispatch(ctx, st, &req)
 	switch {
 	case err != nil:
-		s.refuse(st, err)
+		refuse(st, err)
 	case reply != nil:
-		_ = st.Send(reply) // who asked has gone
+		_ = st.Send(reply) //nolint:errcheck // who asked has gone
 	}
 }
 
 // refuse answers with an error.
-func (s *Server) refuse(st *agentlink.Stream, err error) {
-	_ = st.Send(&agentv1.Reply{Error: &agentv1.Error{Class: classOf(err), Message: err.Error()}}) // who asked has gone
+func refuse(st *agentlink.Stream, err error) {
+	_ = st.Send(&agentv1.Reply{Error: &agentv1.Error{Class: classOf(err), Message: err.Error()}}) //nolint:errcheck // who asked has gone
 }
 
 // dispatch serves a request. Without a reply, and without an error, the call has sent all
@@ -66,11 +66,11 @@ func (s *Server) dispatch(ctx context.Context, st *agentlink.Stream, req *agentv
 	case *agentv1.Request_AttachMain:
 		return nil, s.attachMain(ctx, st, c.AttachMain)
 	case *agentv1.Request_Dial:
-		return nil, s.dial(ctx, st, c.Dial)
+		return nil, dial(ctx, st, c.Dial)
 	case *agentv1.Request_AckMain:
-		return nil, s.ackMain(st, c.AckMain)
+		return nil, s.ackMain(ctx, st, c.AckMain)
 	case *agentv1.Request_Power:
-		return nil, s.power(st, c.Power)
+		return nil, s.power(ctx, st, c.Power)
 	case *agentv1.Request_StartMain:
 		return done(s.Command.Start(c.StartMain))
 	case *agentv1.Request_WaitMain:

@@ -61,7 +61,7 @@ func newGuest(tb testing.TB) *guest {
 		Starter: starter, Command: runner, Machine: m, Freezer: freezer, Log: log,
 		Shares: shares.New(namespaces, filepath.Join(dir, "share")), Files: files.New(namespaces, filepath.Join(dir, "files")),
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- agentlink.Serve(ctx, g.port, agentlink.Info{BootID: "boot", Version: "test"}, server.Serve)
@@ -91,7 +91,7 @@ func (g *guest) connect(tb testing.TB) *agentlink.Session {
 // ask opens a call and receives its Reply.
 func ask(tb testing.TB, s *agentlink.Session, req *agentv1.Request) (*agentlink.Stream, *agentv1.Reply) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
 	tb.Cleanup(cancel)
 	st, err := s.Open(ctx)
 	must(tb, err)

@@ -29,7 +29,7 @@ var loopbacks = map[string][]string{
 }
 
 // dial connects the stream to a port of the guest's loopback.
-func (s *Server) dial(ctx context.Context, st *agentlink.Stream, req *agentv1.DialRequest) error {
+func dial(ctx context.Context, st *agentlink.Stream, req *agentv1.DialRequest) error {
 	conn, err := connect(ctx, req)
 	if err != nil {
 		return err
@@ -42,8 +42,8 @@ func (s *Server) dial(ctx context.Context, st *agentlink.Stream, req *agentv1.Di
 	ctx, lost := context.WithCancel(ctx)
 	defer lost()
 	defer context.AfterFunc(ctx, func() {
-		_ = conn.SetDeadline(time.Unix(1, 0))
-		_ = st.Close()
+		_ = conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // a closed one has nothing to interrupt
+		_ = st.Close()                        //nolint:errcheck // it is of no use any more
 	})()
 	var halves sync.WaitGroup
 	halves.Go(func() {

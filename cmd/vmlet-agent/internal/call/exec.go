@@ -24,8 +24,7 @@ const firstPiece = 2 << 10
 // exec runs a process for as long as the caller wants it.
 func (s *Server) exec(ctx context.Context, st *agentlink.Stream, req *agentv1.ExecRequest) error {
 	proc, err := s.Starter.Start(req.GetProcess(), req.GetStdin())
-	var notStarted *process.Error
-	if errors.As(err, &notStarted) {
+	if notStarted, ok := errors.AsType[*process.Error](err); ok {
 		return failedExec(st, notStarted)
 	}
 	if err != nil {
@@ -46,7 +45,7 @@ func (s *Server) exec(ctx context.Context, st *agentlink.Stream, req *agentv1.Ex
 	defer context.AfterFunc(ctx, x.kill)()
 	go x.listen(ctx)
 	x.copyOutput()
-	_ = st.Send(x.exit()) // who asked has gone
+	_ = st.Send(x.exit()) //nolint:errcheck // who asked has gone
 	return nil
 }
 
@@ -97,7 +96,7 @@ func (x *execution) listen(ctx context.Context) {
 		},
 		closeStdin: func() {
 			if x.proc.Stdin != nil && x.proc.Stderr != nil { // a terminal's is its output
-				_ = x.proc.Stdin.Close() // what was written is in the pipe
+				_ = x.proc.Stdin.Close() //nolint:errcheck // what was written is in the pipe
 			}
 		},
 		resize: x.proc.Resize,
@@ -162,9 +161,9 @@ func (x *execution) exit() *agentv1.FromProcess {
 // close lets go of the agent's ends.
 func (x *execution) close() {
 	if x.proc.Stdin != nil {
-		_ = x.proc.Stdin.Close() // the process has ended
+		_ = x.proc.Stdin.Close() //nolint:errcheck // the process has ended
 	}
 	for _, out := range x.proc.Outputs() {
-		_ = out.Close() // read to its end
+		_ = out.Close() //nolint:errcheck // read to its end
 	}
 }

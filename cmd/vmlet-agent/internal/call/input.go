@@ -28,7 +28,7 @@ func receive(ctx context.Context, st *agentlink.Stream, r receiver) error {
 		err := st.Receive(&m)
 		switch {
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it is how receiving ends
 		case err != nil:
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/vmlet/vmlet/pkg/agentlink"
 	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
 )
 
@@ -48,7 +48,7 @@ func TestACallThatTheAgentDoesNotKnow(t *testing.T) {
 func TestDialJoinsAPort(t *testing.T) {
 	s := newGuest(t).connect(t)
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
-		l, err := net.Listen("tcp", address) //nolint:noctx // on the loopback it is there or not
+		l, err := net.Listen("tcp", address)
 		if err != nil {
 			t.Logf("without %s: %v", address, err)
 			continue
@@ -60,22 +60,29 @@ func TestDialJoinsAPort(t *testing.T) {
 			if err != nil {
 				return
 			}
-			b, _ := io.ReadAll(conn)
-			_, _ = conn.Write(b)
-			_ = conn.Close()
+			b, _ := io.ReadAll(conn) //nolint:errcheck // what came is compared, on the other side
+			_, _ = conn.Write(b)     //nolint:errcheck // likewise
+			_ = conn.Close()         //nolint:errcheck // likewise
 		}()
-		port := uint32(l.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert,gosec // it is one
+		port := portOf(t, l)
 		st, _ := order(t, s, dial("tcp", port))
 		text := strings.Repeat("x", 1<<20)
 		go func() {
-			_, _ = io.WriteString(st, text)
-			_ = st.CloseWrite()
+			_, _ = io.WriteString(st, text) //nolint:errcheck // likewise
+			_ = st.CloseWrite()             //nolint:errcheck // likewise
 		}()
 		b, err := io.ReadAll(st)
 		if err != nil || string(b) != text {
 			t.Errorf("%s: %d bytes, %v", address, len(b), err)
 		}
 	}
+}
+
+func portOf(t *testing.T, l net.Listener) uint32 {
+	t.Helper()
+	address, err := netip.ParseAddrPort(l.Addr().String())
+	must(t, err)
+	return uint32(address.Port())
 }
 
 func dial(network string, port uint32) *agentv1.Request {
@@ -95,10 +102,10 @@ func TestDialWithoutAnybodyThere(t *testing.T) {
 // What one side breaks off ends for the other one.
 func TestADialledConnectionEndsForBothSides(t *testing.T) {
 	s := newGuest(t).connect(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on the loopback it is there or not
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	defer l.Close()                              //nolint:errcheck // the test is over
-	port := uint32(l.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert,gosec // it is one
+	defer l.Close() //nolint:errcheck // the test is over
+	port := portOf(t, l)
 
 	st, _ := order(t, s, dial("tcp4", port))
 	conn, err := l.Accept()
@@ -112,7 +119,9 @@ func TestADialledConnectionEndsForBothSides(t *testing.T) {
 	st, _ = order(t, s, dial("tcp4", port))
 	conn, err = l.Accept()
 	must(t, err)
-	must(t, conn.(*net.TCPConn).SetLinger(0)) //nolint:forcetypeassert // it is one
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		must(t, tcp.SetLinger(0)) // a reset, not an end
+	}
 	must(t, conn.Close())
 	if _, err := io.ReadAll(st); err != nil {
 		t.Logf("the host's side: %v", err)
@@ -129,7 +138,7 @@ func TestFilesAreReadAndReplaced(t *testing.T) {
 		}})
 		return reply.GetFile()
 	}
-	write := func(chunks ...*agentv1.FileChunk) (*agentlink.Stream, *agentv1.Reply) {
+	write := func(chunks ...*agentv1.FileChunk) *agentv1.Reply {
 		st, err := s.Open(t.Context())
 		must(t, err)
 		must(t, st.Send(&agentv1.Request{Call: &agentv1.Request_WriteFile{
@@ -141,9 +150,9 @@ func TestFilesAreReadAndReplaced(t *testing.T) {
 		must(t, st.CloseWrite())
 		var reply agentv1.Reply
 		must(t, st.Receive(&reply))
-		return st, &reply
+		return &reply
 	}
-	if _, reply := write(&agentv1.FileChunk{Data: []byte("hello ")}, &agentv1.FileChunk{Data: []byte("world"), Last: true}); reply.GetError() != nil {
+	if reply := write(&agentv1.FileChunk{Data: []byte("hello ")}, &agentv1.FileChunk{Data: []byte("world"), Last: true}); reply.GetError() != nil {
 		t.Fatal(reply.GetError())
 	}
 	if got := read(0, 1<<20); string(got.GetData()) != "hello world" || !got.GetEnd() || got.GetSize() != 11 {
@@ -159,7 +168,7 @@ func TestFilesAreReadAndReplaced(t *testing.T) {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	// In part is not at all.
-	_, reply := write(&agentv1.FileChunk{Data: []byte("half")})
+	reply := write(&agentv1.FileChunk{Data: []byte("half")})
 	if reply.GetError() == nil || string(read(0, 100).GetData()) != "hello world" {
 		t.Errorf("%v", reply)
 	}
@@ -182,7 +191,7 @@ func TestWhatIsNoFileIsNotRead(t *testing.T) {
 // closes it, and serves the next one. Calls that would change the guest are left out.
 func FuzzRequest(f *testing.F) {
 	for _, req := range []*agentv1.Request{
-		{}, waitMain("a"), attachMain("a"), dial("tcp", 1),
+		{}, waitMain("a"), attachMain(), dial("tcp", 1),
 		execRequest(&agentv1.ExecRequest{Process: &agentv1.Process{Args: []string{"/no/such"}, Security: &agentv1.Security{User: "x"}}}),
 		{Call: &agentv1.Request_SyncFiles{SyncFiles: &agentv1.SyncFilesRequest{Path: "/x"}}},
 	} {
@@ -202,7 +211,7 @@ func FuzzRequest(f *testing.F) {
 		_, err = st.Write(append(appendUvarint(nil, len(b)), b...))
 		must(t, err)
 		must(t, st.CloseWrite())
-		_, _ = io.Copy(io.Discard, st)
+		_, _ = io.Copy(io.Discard, st) //nolint:errcheck // it may be refused
 		_, reply := ask(t, s, waitMain("none"))
 		expectClass(t, reply, agentv1.Error_NOT_FOUND)
 	})

@@ -17,24 +17,24 @@ func (s *Server) waitMain(ctx context.Context, req *agentv1.WaitMainRequest) (*a
 
 // ackMain forgets the command's exit, and then has the guest go down if the caller wants it
 // to: the answer comes first, since afterwards there may be none.
-func (s *Server) ackMain(st *agentlink.Stream, req *agentv1.AckMainRequest) error {
+func (s *Server) ackMain(ctx context.Context, st *agentlink.Stream, req *agentv1.AckMainRequest) error {
 	if err := s.Command.Ack(req.GetId()); err != nil {
 		return err
 	}
 	if req.GetPowerOff() {
-		return s.power(st, &agentv1.PowerRequest{Action: agentv1.PowerRequest_OFF})
+		return s.power(ctx, st, &agentv1.PowerRequest{Action: agentv1.PowerRequest_OFF})
 	}
 	return st.Send(&agentv1.Reply{})
 }
 
 // power answers, and has the guest go down.
-func (s *Server) power(st *agentlink.Stream, req *agentv1.PowerRequest) error {
+func (s *Server) power(ctx context.Context, st *agentlink.Stream, req *agentv1.PowerRequest) error {
 	if err := s.Machine.CanPower(req.GetAction()); err != nil {
 		return err
 	}
-	_ = st.Send(&agentv1.Reply{}) // with nobody to be told it is done nevertheless
-	_ = st.CloseWrite()
-	if err := s.Machine.Power(req.GetAction()); err != nil {
+	_ = st.Send(&agentv1.Reply{}) //nolint:errcheck // with nobody to be told it is done nevertheless
+	_ = st.CloseWrite()           //nolint:errcheck // likewise
+	if err := s.Machine.Power(context.WithoutCancel(ctx), req.GetAction()); err != nil {
 		s.Log(err)
 	}
 	return nil

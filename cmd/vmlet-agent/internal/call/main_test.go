@@ -24,8 +24,8 @@ func waitMain(id string) *agentv1.Request {
 	return &agentv1.Request{Call: &agentv1.Request_WaitMain{WaitMain: &agentv1.WaitMainRequest{Id: id}}}
 }
 
-func attachMain(id string) *agentv1.Request {
-	return &agentv1.Request{Call: &agentv1.Request_AttachMain{AttachMain: &agentv1.AttachMainRequest{Id: id}}}
+func attachMain() *agentv1.Request {
+	return &agentv1.Request{Call: &agentv1.Request_AttachMain{AttachMain: &agentv1.AttachMainRequest{Id: "a"}}}
 }
 
 func TestTheCommandOutlivesSessions(t *testing.T) {
@@ -38,7 +38,7 @@ func TestTheCommandOutlivesSessions(t *testing.T) {
 
 	s = g.connect(t)
 	order(t, s, startMain("a", "echo once more"))
-	st, _ := order(t, s, attachMain("a"))
+	st, _ := order(t, s, attachMain())
 	must(t, st.Send(stdin("go on\n")))
 	if err := st.Receive(&agentv1.FromProcess{}); !errors.Is(err, io.EOF) {
 		t.Errorf("the end of an attachment: %v", err)
@@ -67,7 +67,7 @@ func TestTheCommandOutlivesSessions(t *testing.T) {
 func TestASignalReachesTheCommand(t *testing.T) {
 	s := newGuest(t).connect(t)
 	order(t, s, startMain("a", "trap 'exit 21' USR1; echo ready; while :; do read line; done"))
-	attached, _ := order(t, s, attachMain("a"))
+	attached, _ := order(t, s, attachMain())
 	must(t, attached.Send(stdin("a line\n"))) // is read after the trap is set
 	signal := func(id, name string) *agentv1.Reply {
 		_, reply := ask(t, s, &agentv1.Request{Call: &agentv1.Request_SignalMain{SignalMain: &agentv1.SignalMainRequest{Id: id, Signal: name}}})
@@ -93,12 +93,12 @@ func TestAWaitEndsWithItsCall(t *testing.T) {
 	must(t, st.Send(waitMain("a")))
 	must(t, st.Close())
 	// An attached client that leaves, and one that does not.
-	leaving, _ := order(t, s, attachMain("a"))
+	leaving, _ := order(t, s, attachMain())
 	must(t, leaving.CloseWrite())
 	if err := leaving.Receive(&agentv1.FromProcess{}); !errors.Is(err, io.EOF) {
 		t.Errorf("the end of an attachment: %v", err)
 	}
-	staying, _ := order(t, s, attachMain("a"))
+	staying, _ := order(t, s, attachMain())
 	must(t, staying.Send(stdin("x\n")))
 	if _, reply := order(t, s, waitMain("a")); reply.GetMainExit().GetExit().GetCode() != 4 {
 		t.Errorf("%v", reply)
@@ -113,7 +113,7 @@ func TestAnAttachedClientLeavesInMidInput(t *testing.T) {
 	g := newGuest(t)
 	s := g.connect(t)
 	order(t, s, startMain("a", "sleep 1000"))
-	st, _ := order(t, s, attachMain("a"))
+	st, _ := order(t, s, attachMain())
 	for range 5 {
 		must(t, st.Send(stdin(strings.Repeat("x", agentlink.MaxPiece-64))))
 	}

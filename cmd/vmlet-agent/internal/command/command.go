@@ -127,8 +127,7 @@ func (r *Runner) Start(req *agentv1.StartMainRequest) error {
 // failed is the exit of a command that was not started.
 func failed(id string, err error) *agentv1.MainExit {
 	code := int32(notExecutable)
-	var e *process.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*process.Error](err); ok {
 		code = e.Code
 	}
 	return &agentv1.MainExit{

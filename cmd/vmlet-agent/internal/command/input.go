@@ -38,7 +38,7 @@ func (in *input) write(ctx context.Context, b []byte) error {
 		return os.ErrClosed
 	}
 	stop := context.AfterFunc(ctx, func() {
-		_ = in.file.SetWriteDeadline(time.Unix(1, 0)) // on a closed file nobody waits
+		_ = in.file.SetWriteDeadline(time.Unix(1, 0)) //nolint:errcheck // on a closed file nobody waits
 	})
 	_, err := in.file.Write(b)
 	if !stop() {
@@ -63,7 +63,7 @@ func (in *input) close() {
 	}
 	close(in.closed)
 	if !in.tty {
-		_ = in.file.Close() // nothing is lost that the command would have read
+		_ = in.file.Close() //nolint:errcheck // nothing is lost that the command would have read
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 )
 
 // ReadFile returns a part of a file. FailedPrecondition for what is not a regular file.
-func (m *Machine) ReadFile(req *agentv1.ReadFileRequest) (*agentv1.FileContent, error) {
+func (*Machine) ReadFile(req *agentv1.ReadFileRequest) (*agentv1.FileContent, error) {
 	// Without waiting: a pipe, or a device, would have the agent wait for ever.
 	f, err := os.OpenFile(req.GetPath(), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -37,7 +37,7 @@ func (m *Machine) ReadFile(req *agentv1.ReadFileRequest) (*agentv1.FileContent, 
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file: %w", req.GetPath(), errdefs.ErrFailedPrecondition)
 	}
-	offset := int64(req.GetOffset()) //nolint:gosec // checked below
+	offset := int64(req.GetOffset())
 	if offset < 0 {
 		return nil, fmt.Errorf("offset %d: %w", req.GetOffset(), errdefs.ErrInvalidArgument)
 	}
@@ -47,11 +47,11 @@ func (m *Machine) ReadFile(req *agentv1.ReadFileRequest) (*agentv1.FileContent, 
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	return &agentv1.FileContent{Data: buf[:n], End: err != nil, Size: uint64(info.Size())}, nil //nolint:gosec // not negative
+	return &agentv1.FileContent{Data: buf[:n], End: err != nil, Size: uint64(info.Size())}, nil
 }
 
 // WriteFile replaces a file, whole or not at all, with what next returns until io.EOF.
-func (m *Machine) WriteFile(req *agentv1.WriteFileRequest, next func() ([]byte, error)) error {
+func (*Machine) WriteFile(req *agentv1.WriteFileRequest, next func() ([]byte, error)) error {
 	if !filepath.IsAbs(req.GetPath()) {
 		return fmt.Errorf("path %q is not absolute: %w", req.GetPath(), errdefs.ErrInvalidArgument)
 	}

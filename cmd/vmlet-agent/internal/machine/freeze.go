@@ -44,7 +44,10 @@ type Freezer struct {
 // path on a file system in memory.
 func NewFreezer(m *Machine, note string, log func(error)) (*Freezer, error) {
 	f := &Freezer{machine: m, note: note, log: log, ioctl: ioctl}
-	return f, f.thawLeft()
+	if err := f.thawLeft(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 func ioctl(f *os.File, request uint) error {
@@ -115,7 +118,7 @@ func (f *Freezer) freezeAll(points []string) ([]string, error) {
 		}
 		err = f.ioctl(dir, fiFreeze)
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EBUSY) {
-			_ = dir.Close() // cannot be frozen, or somebody else has
+			_ = dir.Close() //nolint:errcheck // cannot be frozen, or somebody else has
 			continue
 		}
 		if err != nil {
@@ -146,7 +149,7 @@ func (f *Freezer) thaw() ([]string, error) {
 			failed = errors.Join(failed, fmt.Errorf("thaw %s: %w", dir.Name(), err))
 		}
 		points = append(points, dir.Name())
-		_ = dir.Close() // read only
+		_ = dir.Close() //nolint:errcheck // read only
 	}
 	f.frozen = nil
 	if err := os.Remove(f.note); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -109,7 +109,7 @@ func (m *Machine) filesystems() []*agentv1.Filesystem {
 		if err := unix.Statfs(mount.Mountpoint, &s); err != nil {
 			continue
 		}
-		unit := uint64(s.Bsize) //nolint:gosec // the kernel's is positive
+		unit := uint64(s.Bsize)
 		all = append(all, &agentv1.Filesystem{
 			Device: mount.Source, MountPoint: mount.Mountpoint, Type: mount.FSType,
 			UsedBytes: (s.Blocks - s.Bfree) * unit, TotalBytes: s.Blocks * unit, UsedInodes: s.Files - s.Ffree,
@@ -121,7 +121,7 @@ func (m *Machine) filesystems() []*agentv1.Filesystem {
 // dataMounts returns the mounts of file systems on block devices, each of them once, in the
 // order in which they were mounted. No other file system is looked at: a server that is away
 // would not answer.
-func (m *Machine) dataMounts() ([]*mountinfo.Info, error) {
+func (*Machine) dataMounts() ([]*mountinfo.Info, error) {
 	seen := map[[2]int]bool{}
 	return mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
 		device := [2]int{i.Major, i.Minor}

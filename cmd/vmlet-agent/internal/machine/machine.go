@@ -5,6 +5,7 @@
 package machine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -49,7 +50,7 @@ func (m *Machine) BootID() (string, error) {
 // already. What was a link becomes a file.
 func replaceFile(path string, content []byte, mode os.FileMode) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
-		if old, err := os.ReadFile(path); err == nil && string(old) == string(content) {
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 			return nil
 		}
 	}

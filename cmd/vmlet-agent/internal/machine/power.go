@@ -40,27 +40,27 @@ func (*Machine) CanPower(action agentv1.PowerRequest_Action) error {
 
 // Power has the guest go down in its own way, which ends services in order, or, if it has
 // none, at once. It returns when that is under way, if at all.
-func (m *Machine) Power(action agentv1.PowerRequest_Action) error {
+func (m *Machine) Power(ctx context.Context, action agentv1.PowerRequest_Action) error {
 	if err := m.CanPower(action); err != nil {
 		return err
 	}
 	p := powers[action]
 	unix.Sync()
-	err := m.askInit(p.program)
+	err := m.askInit(ctx, p.program)
 	if err == nil {
 		return nil
 	}
 	return errors.Join(err, unix.Reboot(p.kernel))
 }
 
-func (m *Machine) askInit(program string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), powerTimeout)
+func (m *Machine) askInit(ctx context.Context, program string) error {
+	ctx, cancel := context.WithTimeout(ctx, powerTimeout)
 	defer cancel()
 	args := []string{program}
 	if _, err := os.Stat(m.path("run/systemd/system")); err == nil {
 		args = []string{"systemctl", "--no-block", program}
 	}
-	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput() //nolint:gosec // one of the above
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %.200s", args[0], err, out)
 	}

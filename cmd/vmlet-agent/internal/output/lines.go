@@ -67,11 +67,11 @@ func (l *lines) end() {
 
 // send makes a record of rest and b.
 func (l *lines) send(flags record.Flags, b []byte) {
-	payload := b
 	if len(l.rest) > 0 {
-		payload = append(l.rest, b...)
+		l.rest = append(l.rest, b...)
+		b = l.rest
 	}
-	l.out = record.Append(l.out, l.stream|flags, payload)
+	l.out = record.Append(l.out, l.stream|flags, b)
 	l.rest, l.due, l.open = l.rest[:0], time.Time{}, flags&record.Partial != 0
 }
 

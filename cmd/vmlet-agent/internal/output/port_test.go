@@ -4,7 +4,6 @@ package output_test
 
 import (
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,7 +29,7 @@ func newPort(t *testing.T) (*output.Port, *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(port.Close(), host.Close()) })
+	t.Cleanup(func() { _ = errors.Join(port.Close(), host.Close()) }) //nolint:errcheck // the test is over
 	return port, host
 }
 
@@ -77,7 +76,7 @@ func TestWhatACommandWritesComesOutOfThePort(t *testing.T) {
 	}
 	write := func(s string) {
 		t.Helper()
-		if _, err := io.WriteString(w, s); err != nil {
+		if _, err := w.WriteString(s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,7 +105,7 @@ func TestAPortBeginsInStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(w, "whole\n"); err != nil {
+	if _, err := w.WriteString("whole\n"); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

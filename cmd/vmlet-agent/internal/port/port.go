@@ -53,8 +53,8 @@ func Await(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer events.Close() //nolint:errcheck // read only
-	defer context.AfterFunc(ctx, func() { _ = events.Close() })()
+	defer events.Close()                                          //nolint:errcheck // read only
+	defer context.AfterFunc(ctx, func() { _ = events.Close() })() //nolint:errcheck // read only
 	buf := make([]byte, 4<<10)
 	for {
 		if path := Path(name); path != "" {

@@ -27,7 +27,7 @@ type Output struct {
 // Finish lets the reader come to the end of what has been written. For any goroutine.
 func (o *Output) Finish() {
 	o.finished.Store(true)
-	_ = o.file.SetReadDeadline(time.Unix(1, 0)) // a file that is closed already has no readers
+	_ = o.file.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // a file that is closed already has no readers
 }
 
 // Read implements io.Reader; it fails with os.ErrDeadlineExceeded as SetReadDeadline asked.

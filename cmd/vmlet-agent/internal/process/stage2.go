@@ -104,11 +104,10 @@ func Stage2() int {
 	}
 	err := stage2()
 	code := byte(0)
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		code = byte(e.Code)
 	}
-	_, _ = failure.Write(append([]byte{code}, err.Error()...)) // the agent is gone if it fails
+	_, _ = failure.Write(append([]byte{code}, err.Error()...)) //nolint:errcheck // the agent is gone if it fails
 	return codeNotExecutable
 }
 
@@ -152,7 +151,7 @@ func (p *plan) become() error {
 	}
 	// setgroups(2) and the others by themselves: those of package syscall are for all threads.
 	groups := append(make([]uint32, 0, len(id.groups)+1), id.groups...)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 { //nolint:gosec // as the system call takes it
 		return fmt.Errorf("set groups: %w", errno)
 	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
@@ -171,8 +170,8 @@ func (p *plan) become() error {
 // filter sets the seccomp filter on the calling thread.
 func (p *plan) filter() error {
 	code := p.proto.GetSecurity().GetSeccomp()
-	prog := unix.SockFprog{Len: uint16(len(code) / sizeofSockFilter), Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.SliceData(code)))}
-	_, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)))
+	prog := unix.SockFprog{Len: uint16(len(code) / sizeofSockFilter), Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.SliceData(code)))} //nolint:gosec // as the system call takes it
+	_, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)))         //nolint:gosec // as the system call takes it
 	if errno != 0 {
 		return fmt.Errorf("set the seccomp filter: %w", errno)
 	}
@@ -204,8 +203,8 @@ func newProgram(p *agentv1.Process) (*program, error) {
 
 // exec returns only if it fails. Nothing else is called under the filter.
 func (p *program) exec() error {
-	_, _, errno := unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.file)),
-		uintptr(unsafe.Pointer(unsafe.SliceData(p.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(p.env))))
+	_, _, errno := unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.file)), //nolint:gosec // as the system call takes it
+		uintptr(unsafe.Pointer(unsafe.SliceData(p.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(p.env)))) //nolint:gosec // as the system call takes it
 	runtime.KeepAlive(p)
 	return notStarted(&os.PathError{Op: "exec", Path: p.path, Err: errno})
 }

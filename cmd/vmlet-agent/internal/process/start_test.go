@@ -56,7 +56,7 @@ func run(t *testing.T, s *process.Starter, p *agentv1.Process) (stdout, stderr s
 		t.Fatalf("%v: %v", p.GetArgs(), err)
 	}
 	outc := make(chan string, 1)
-	go func() { b, _ := io.ReadAll(proc.Stdout); outc <- string(b) }()
+	go func() { b, _ := io.ReadAll(proc.Stdout); outc <- string(b) }() //nolint:errcheck // what came is compared
 	if proc.Stderr != nil {
 		b, err := io.ReadAll(proc.Stderr)
 		if err != nil {
@@ -89,7 +89,7 @@ func bothWays(t *testing.T, test func(t *testing.T, with func(*agentv1.Security)
 	})
 	t.Run("with a filter", func(t *testing.T) {
 		test(t, func(s *agentv1.Security) *agentv1.Security {
-			s, _ = proto.Clone(s).(*agentv1.Security)
+			s, _ = proto.Clone(s).(*agentv1.Security) //nolint:errcheck // it is one, cloned
 			s.Seccomp = allowAll()
 			return s
 		})
@@ -384,7 +384,7 @@ func TestATerminalIsTheProcessesOwn(t *testing.T) {
 	if _, err := proc.Stdin.WriteString("hello\n"); err != nil {
 		t.Fatal(err)
 	}
-	b, _ := io.ReadAll(proc.Stdout)
+	b, _ := io.ReadAll(proc.Stdout) //nolint:errcheck // a terminal may end by an error
 	if out := string(b); !strings.Contains(out, "/dev/pts/") || !strings.Contains(out, "65535 100") || !strings.Contains(out, "got hello") {
 		t.Errorf("%q", out)
 	}

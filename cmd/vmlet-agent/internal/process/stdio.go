@@ -23,14 +23,14 @@ type stdio struct {
 // closeChild closes what only the process needs.
 func (s *stdio) closeChild() {
 	for _, f := range s.child {
-		_ = f.Close() // nil, or given to the process, or never used; a terminal's is closed more than once
+		_ = f.Close() //nolint:errcheck // nil, or given to the process, or never used; a terminal's is closed more than once
 	}
 }
 
 func (s *stdio) close() {
 	s.closeChild()
 	for _, f := range []*os.File{s.stdin, s.stdout, s.stderr} {
-		_ = f.Close()
+		_ = f.Close() //nolint:errcheck // nil, or of no use
 	}
 }
 
