@@ -144,7 +144,11 @@ func echoPort(t *testing.T) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -152,8 +156,10 @@ func echoPort(t *testing.T) uint16 {
 				return
 			}
 			go func() {
-				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
+				_, err := io.Copy(conn, conn)
+				if err = errors.Join(err, conn.Close()); err != nil {
+					t.Error(err)
+				}
 			}()
 		}
 	}()
@@ -166,7 +172,9 @@ func closedPort(t *testing.T) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	return portOf(l)
 }
 

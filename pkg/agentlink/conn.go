@@ -3,6 +3,7 @@
 package agentlink
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -79,7 +80,7 @@ func (c *conn) fill() error {
 	if fr.kind != kindData {
 		return c.other(fr)
 	}
-	if len(fr.payload) < tagLen+countLen || string(fr.payload[:tagLen]) != string(c.tag) {
+	if len(fr.payload) < tagLen+countLen || !bytes.Equal(fr.payload[:tagLen], c.tag) {
 		return c.link.in.drop(len(fr.payload) + 1)
 	}
 	if binary.BigEndian.Uint32(fr.payload[tagLen:]) != c.received {

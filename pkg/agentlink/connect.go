@@ -3,6 +3,7 @@
 package agentlink
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -125,7 +126,7 @@ func (h *handshake) await(pause time.Duration) (*agentv1.Welcome, error) {
 			return nil, err
 		}
 		w := &agentv1.Welcome{}
-		if fr.kind == kindWelcome && proto.Unmarshal(fr.payload, w) == nil && string(w.GetNonce()) == string(h.hello.GetNonce()) {
+		if fr.kind == kindWelcome && proto.Unmarshal(fr.payload, w) == nil && bytes.Equal(w.GetNonce(), h.hello.GetNonce()) {
 			return w, nil
 		}
 		if fr.kind == kindReady && !ready {
@@ -169,8 +170,8 @@ func accept(w *agentv1.Welcome) (Peer, error) {
 	return p, nil
 }
 
-// Printable makes a guest's text fit for one line of a log or of an error: at most most
-// bytes of it, without control characters.
+// Printable makes a guest's text fit for one line of a log or of an error: no more
+// bytes of it than most, without control characters.
 func Printable(s string, most int) string {
 	s = strings.ToValidUTF8(s[:min(len(s), most)], "?")
 	return strings.TrimSpace(strings.Map(func(r rune) rune {

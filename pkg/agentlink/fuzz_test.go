@@ -130,9 +130,9 @@ func FuzzHostReads(f *testing.F) {
 	f.Add(script(sayWelcome, muxBytes(2, flagSYN, 0, 7), muxBytes(3, 0, 0, 0)))
 	f.Add(script(sayReady, muxBytes(muxData, 0, 1, 1<<31)))
 	f.Add([]byte{sayRaw, 3, 1, 0, 5, sayWelcome, 0, sayGap, 1, sayData, 1, 0, sayReady, 0})
-	f.Fuzz(func(_ *testing.T, script []byte) {
+	f.Fuzz(func(t *testing.T, script []byte) {
 		host, guest := net.Pipe()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -146,9 +146,9 @@ func FuzzHostReads(f *testing.F) {
 				if !ok {
 					continue
 				}
-				all.Go(func() { _, _ = io.Copy(io.Discard, guest) })
-				_, _ = guest.Write(saying(script, h.GetNonce()))
-				_ = guest.Close()
+				all.Go(func() { anyway(io.Copy(io.Discard, guest)) })
+				anyway(guest.Write(saying(script, h.GetNonce())))
+				anyway(guest.Close())
 				return
 			}
 		})
@@ -156,12 +156,12 @@ func FuzzHostReads(f *testing.F) {
 			if st, err := s.Open(ctx); err == nil {
 				for st.Receive(&agentv1.Reply{}) == nil {
 				}
-				_ = st.Close()
+				anyway(st.Close())
 			}
 			<-s.Done()
-			_ = s.Close()
+			anyway(s.Close())
 		}
-		_ = guest.Close()
+		anyway(guest.Close())
 		all.Wait()
 		if ctx.Err() != nil {
 			panic("it hangs")
@@ -180,9 +180,9 @@ func FuzzAgentReads(f *testing.F) {
 	f.Add(script(sayHello, muxBytes(muxWindow, flagSYN, 1, 0), muxBytes(muxWindow, flagRST, 1, 0), muxBytes(muxWindow, flagSYN, 1, 0)))
 	f.Add([]byte{sayHello, 0, sayGap, 3, sayData, 2, 1, 1, sayHello, 0, sayRaw, 2, 0, 0, sayHello, 0})
 	nonce := bytes.Repeat([]byte{0xa5}, nonceLen)
-	f.Fuzz(func(_ *testing.T, script []byte) {
+	f.Fuzz(func(t *testing.T, script []byte) {
 		port := &onePass{in: bytes.NewReader(saying(script, nonce))}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var handlers sync.WaitGroup
 		handle := func(_ context.Context, s *Stream) {

@@ -257,7 +257,7 @@ func TestMessagesAreBoundedByWhatArrivesAndByTheirLimit(t *testing.T) {
 	before := held()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = st.SetDeadline(past) })()
+	defer context.AfterFunc(ctx, func() { anyway(st.SetDeadline(past)) })()
 	if err := st.Receive(&agentv1.Reply{}); err == nil {
 		t.Error("received")
 	}
@@ -386,7 +386,7 @@ func TestAGuestThatReadsNothingHoldsNoCallBeyondItsContext(t *testing.T) {
 			if err == nil {
 				err = st.Receive(&agentv1.Reply{})
 			}
-			_ = st.Close()
+			anyway(st.Close())
 		}
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) {

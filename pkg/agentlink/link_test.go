@@ -7,12 +7,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"github.com/containerd/errdefs"
 	"io"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"go.uber.org/goleak"
 
 	"github.com/vmlet/vmlet/pkg/agentlink"
@@ -23,26 +23,19 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve runs an agent on the port until the test ends.
-func serve(tb testing.TB, port io.ReadWriteCloser, boot string, handle agentlink.Handler) (stop func()) {
+func serve(tb testing.TB, port io.ReadWriteCloser, boot string, handle agentlink.Handler) {
 	tb.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- agentlink.Serve(ctx, port, agentlink.Info{BootID: boot, Version: "v1", Features: []string{"echo"}}, handle)
 	}()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			tb.Errorf("Serve: %v", err)
 		}
-	}
-	tb.Cleanup(stop)
-	return stop
+	})
 }
 
 // connect begins a session that ends with the test.
@@ -52,7 +45,7 @@ func connect(tb testing.TB, port *agentlinktest.Port) *agentlink.Session {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
 	defer cancel()
 	s, err := agentlink.Connect(ctx, conn)
 	if err != nil {
@@ -66,7 +59,7 @@ func connect(tb testing.TB, port *agentlinktest.Port) *agentlink.Session {
 	return s
 }
 
-func open(tb testing.TB, ctx context.Context, s *agentlink.Session) *agentlink.Stream {
+func open(ctx context.Context, tb testing.TB, s *agentlink.Session) *agentlink.Stream {
 	tb.Helper()
 	st, err := s.Open(ctx)
 	if err != nil {
@@ -120,7 +113,7 @@ func TestACallIsAnswered(t *testing.T) {
 	if p := s.Peer(); p.BootID != "boot-1" || p.Version != "v1" || len(p.Features) != 1 || p.Protocol != 1 {
 		t.Errorf("peer %+v", p)
 	}
-	st := open(t, t.Context(), s)
+	st := open(t.Context(), t, s)
 	ask(t, st, "/etc/hosts")
 	ask(t, st, "")
 }
@@ -129,11 +122,11 @@ func TestCallsOfOneSessionDoNotWaitForEachOther(t *testing.T) {
 	port := agentlinktest.NewPort()
 	serve(t, port, "boot", echo)
 	s := connect(t, port)
-	stalled := open(t, t.Context(), s)
+	stalled := open(t.Context(), t, s)
 	// Nobody reads the echo of this: its window fills up both ways.
 	go io.Copy(stalled, zeros{}) //nolint:errcheck // the end of the test ends it
 	for range 20 {
-		ask(t, open(t, t.Context(), s), "next")
+		ask(t, open(t.Context(), t, s), "next")
 	}
 }
 
@@ -144,7 +137,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestBytesArriveAsTheyWereSentAndHalvesAreClosedApart(t *testing.T) {
 	port := agentlinktest.NewPort()
 	serve(t, port, "boot", echo)
-	st := open(t, t.Context(), connect(t, port))
+	st := open(t.Context(), t, connect(t, port))
 	if err := st.Send(&agentv1.Request{}); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +173,7 @@ func TestMessagesOfManySendersStayWhole(t *testing.T) {
 		}
 		all.Wait()
 	})
-	st := open(t, t.Context(), connect(t, port))
+	st := open(t.Context(), t, connect(t, port))
 	count := 0
 	for {
 		var m agentv1.FileChunk
@@ -210,7 +203,7 @@ func TestTheEndOfACallsContextEndsItOnBothSides(t *testing.T) {
 	})
 	s := connect(t, port)
 	ctx, cancel := context.WithCancel(t.Context())
-	st := open(t, ctx, s)
+	st := open(ctx, t, s)
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if err := st.Receive(&agentv1.Reply{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Receive: %v", err)
@@ -233,7 +226,7 @@ func TestTheEndOfASessionEndsItsCallsInTheGuest(t *testing.T) {
 		close(over)
 	})
 	s := connect(t, port)
-	open(t, t.Context(), s)
+	open(t.Context(), t, s)
 	<-began
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -258,7 +251,7 @@ func TestAGuestThatWritesWhileNobodyIsThereStillEndsItsCalls(t *testing.T) {
 	})
 	for range 3 {
 		s := connect(t, port)
-		st := open(t, t.Context(), s)
+		st := open(t.Context(), t, s)
 		if _, err := io.ReadFull(st, make([]byte, 1<<20)); err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +261,7 @@ func TestAGuestThatWritesWhileNobodyIsThereStillEndsItsCalls(t *testing.T) {
 		<-over
 	}
 	// What it was writing comes out before the next session, and is no part of it.
-	st := open(t, t.Context(), connect(t, port))
+	st := open(t.Context(), t, connect(t, port))
 	if _, err := io.ReadFull(st, make([]byte, 1)); err != nil {
 		t.Error(err)
 	}

@@ -3,6 +3,7 @@
 package agentlink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -118,7 +119,7 @@ func (a *agent) session(ctx context.Context, first *agentv1.Hello) (next *agentv
 		switch {
 		case !ok:
 			return nil
-		case string(m.GetNonce()) == string(first.GetNonce()):
+		case bytes.Equal(m.GetNonce(), first.GetNonce()):
 			_, err := a.welcome(m)
 			return err
 		}

@@ -24,7 +24,6 @@ var errRestarted = errors.New("vmlet-agent began anew")
 type Session struct {
 	peer  Peer
 	mux   *yamux.Session
-	conn  *conn
 	slots chan struct{}
 
 	mu      sync.Mutex

@@ -20,7 +20,7 @@ type Socket struct {
 
 // Listen makes a socket at path, with a port plugged.
 func Listen(path string, port *Port) (*Socket, error) {
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func answering(answer func(*agentv1.Request) *agentv1.Reply) agentlink.Handler {
 	return func(_ context.Context, s *agentlink.Stream) {
 		req := &agentv1.Request{}
 		if s.Receive(req) == nil {
-			_ = s.Send(answer(req))
+			anyway(s.Send(answer(req)))
 		}
 	}
 }
@@ -212,7 +212,7 @@ func (m *machine) babbling() {
 			}
 		}
 	}()
-	m.t.Cleanup(func() { _ = port.Close(); <-ended })
+	m.t.Cleanup(func() { anyway(port.Close()); <-ended })
 }
 
 // flapping boots a guest whose connection breaks again and again.
@@ -235,7 +235,7 @@ func TestACallIsNotRepeatedFasterThanAPersonCouldSay(t *testing.T) {
 	var calls atomic.Int32
 	m.boot("b", func(_ context.Context, s *agentlink.Stream) {
 		calls.Add(1)
-		_ = s.Receive(&agentv1.Request{}) // and goes without an answer
+		anyway(s.Receive(&agentv1.Request{})) // and goes without an answer
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
@@ -287,8 +287,8 @@ func TestAnswersAreChecked(t *testing.T) {
 func TestAGuestThatDoesNotTellOfAnEndIsNotWaitedForForEver(t *testing.T) {
 	m, a := newMachine(t)
 	m.boot("b", func(ctx context.Context, s *agentlink.Stream) {
-		_ = s.Receive(&agentv1.Request{})
-		_ = s.Send(&agentv1.Reply{})
+		anyway(s.Receive(&agentv1.Request{}))
+		anyway(s.Send(&agentv1.Reply{}))
 		<-ctx.Done()
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -307,8 +307,8 @@ func TestWhatWasWrittenArrivesThoughTheConnectionIsClosedAtOnce(t *testing.T) {
 	m, a := newMachine(t)
 	got := make(chan string, 1)
 	m.boot("b", func(_ context.Context, s *agentlink.Stream) {
-		_ = s.Receive(&agentv1.Request{})
-		_ = s.Send(&agentv1.Reply{})
+		anyway(s.Receive(&agentv1.Request{}))
+		anyway(s.Send(&agentv1.Reply{}))
 		b, err := io.ReadAll(s)
 		got <- fmt.Sprint(len(b), " ", err)
 	})
@@ -338,3 +338,6 @@ func TestWhatWasWrittenArrivesThoughTheConnectionIsClosedAtOnce(t *testing.T) {
 		t.Errorf("the guest read %s", text)
 	}
 }
+
+// anyway drops what a test does not depend on: the host may have gone.
+func anyway(...any) {}

@@ -73,7 +73,7 @@ func bootTiny(tb testing.TB) *Agents {
 
 func awaitBoot(tb testing.TB, a *Agents) string {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), bootPatience)
+	ctx, cancel := context.WithTimeout(tb.Context(), bootPatience)
 	defer cancel()
 	boot, err := a.Await(ctx, "a")
 	if err != nil {
@@ -85,7 +85,7 @@ func awaitBoot(tb testing.TB, a *Agents) string {
 // run runs a script in the guest.
 func run(tb testing.TB, a *Agents, script string) string {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), bootPatience)
+	ctx, cancel := context.WithTimeout(tb.Context(), bootPatience)
 	defer cancel()
 	var out bytes.Buffer
 	code, err := a.Exec(ctx, "a", vm.Process{Args: []string{"/bin/sh", "-c", script}}, vm.Streams{Stdout: &out, Stderr: &out})

@@ -27,9 +27,9 @@ func mustStart(t *testing.T, env GuestEnv, m vm.Main) {
 	}
 }
 
-func mustWait(t *testing.T, env GuestEnv, id string) vm.MainExit {
+func mustWait(t *testing.T, env GuestEnv) vm.MainExit {
 	t.Helper()
-	exit, err := env.Guest.WaitMain(t.Context(), env.Answering, id)
+	exit, err := env.Guest.WaitMain(t.Context(), env.Answering, "c1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func commandRunsOnce(t *testing.T, env GuestEnv) {
 	awaitFile(t, env, env.Dir+"/starts")
 	openGate(t, env)
 	for range 2 { // it is held until it is acknowledged
-		exit := mustWait(t, env, "c1")
+		exit := mustWait(t, env)
 		if exit.Code != 7 || exit.Signal != 0 || string(exit.TerminationLog) != "bye" || exit.At.IsZero() {
 			t.Errorf("exit %+v, log %q", exit, exit.TerminationLog)
 		}
@@ -79,7 +79,7 @@ func commandOutlivesSessions(t *testing.T, env GuestEnv) {
 
 func commandThatIsNotThere(t *testing.T, env GuestEnv) {
 	mustStart(t, env, vm.Main{ID: "c1", Process: vm.Process{Args: []string{"/nowhere/nothing"}}})
-	if exit := mustWait(t, env, "c1"); exit.Code != 127 || exit.StartError == "" {
+	if exit := mustWait(t, env); exit.Code != 127 || exit.StartError == "" {
 		t.Errorf("exit %+v", exit)
 	}
 }
@@ -90,7 +90,7 @@ func secondCommandIsRefused(t *testing.T, env GuestEnv) {
 		t.Errorf("got %v", err)
 	}
 	openGate(t, env)
-	mustWait(t, env, "c1")
+	mustWait(t, env)
 }
 
 func unknownCommandIsNotFound(t *testing.T, env GuestEnv) {
@@ -130,7 +130,7 @@ func signalReachesCommand(t *testing.T, env GuestEnv) {
 	if err := env.Guest.SignalMain(t.Context(), env.Answering, "c1", "SIGUSR1"); err != nil {
 		t.Fatal(err)
 	}
-	if exit := mustWait(t, env, "c1"); exit.Code != 5 {
+	if exit := mustWait(t, env); exit.Code != 5 {
 		t.Errorf("exit %+v", exit)
 	}
 	if err := env.Guest.SignalMain(t.Context(), env.Answering, "c1", "SIGTERM"); !errdefs.IsNotFound(err) {
@@ -145,7 +145,7 @@ func attachGivesInput(t *testing.T, env GuestEnv) {
 	if err := env.Guest.AttachMain(t.Context(), env.Answering, "c1", strings.NewReader("hello"), nil); err != nil {
 		t.Fatal(err)
 	}
-	mustWait(t, env, "c1")
+	mustWait(t, env)
 	if got := mustRun(t, env, "cat", env.Dir+"/input").stdout.String(); got != "hello" {
 		t.Errorf("the command read %q", got)
 	}
@@ -156,7 +156,11 @@ func attachEndsWithTheCommand(t *testing.T, env GuestEnv) {
 	main.Stdin = true
 	mustStart(t, env, main)
 	stdin, typing := io.Pipe()
-	defer typing.Close()
+	defer func() {
+		if err := typing.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	ended := make(chan error, 1)
 	go func() { ended <- env.Guest.AttachMain(t.Context(), env.Answering, "c1", stdin, nil) }()
 	if _, err := io.WriteString(typing, "attached"); err != nil {
@@ -175,7 +179,7 @@ func attachEndsWithTheCommand(t *testing.T, env GuestEnv) {
 
 func ackForgetsAndPowersOff(t *testing.T, env GuestEnv) {
 	mustStart(t, env, vm.Main{ID: "c1", Process: vm.Process{Args: []string{"true"}}})
-	mustWait(t, env, "c1")
+	mustWait(t, env)
 	if err := env.Guest.AckMain(t.Context(), env.Answering, "c1"); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +191,11 @@ func portIsReached(t *testing.T, env GuestEnv) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	const text = "through the loopback"
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
