@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -51,6 +52,8 @@ type Cgroups struct {
 	mu sync.Mutex
 	// limits are those of systemd scopes that wait for their first process: see Create.
 	limits map[string]vm.Resources
+	// scores are the OOM scores' adjustments of processes that are to be placed.
+	scores map[string]int64
 	// kills are the OOM kills in a pod's group before those of the leaf: see Usage.
 	kills map[string]uint64
 }
@@ -76,7 +79,7 @@ func New(cfg Config) (*Cgroups, error) {
 }
 
 func newCgroups(driver string, roots map[string]string) *Cgroups {
-	return &Cgroups{driver: driver, roots: roots, limits: map[string]vm.Resources{}, kills: map[string]uint64{}}
+	return &Cgroups{driver: driver, roots: roots, limits: map[string]vm.Resources{}, scores: map[string]int64{}, kills: map[string]uint64{}}
 }
 
 // Create makes the sandbox's group with its limits, and missing parents without any.
@@ -90,6 +93,9 @@ func (c *Cgroups) Create(ctx context.Context, id, parent string, res vm.Resource
 	if err != nil {
 		return fmt.Errorf("create the cgroup of %s: %w", id, err)
 	}
+	c.mu.Lock()
+	c.scores[id] = res.OOMScoreAdj
+	c.mu.Unlock()
 	fresh := !g.exists()
 	if c.driver == DriverSystemd && fresh {
 		c.mu.Lock()
@@ -106,8 +112,9 @@ func (c *Cgroups) Create(ctx context.Context, id, parent string, res vm.Resource
 	return nil
 }
 
-// Place moves a process with all its threads into the group. What the process allocated
-// before stays charged to the group it comes from. NotFound if there is no group,
+// Place moves a process with all its threads into the group, and gives it the OOM score
+// that Create was told. What the process allocated before stays charged to the group it
+// comes from. NotFound if there is no group,
 // FailedPrecondition if there is no process.
 func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
 	if err := ctx.Err(); err != nil {
@@ -115,6 +122,7 @@ func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
 	}
 	c.mu.Lock()
 	limits, waits := c.limits[id]
+	score := c.scores[id]
 	c.mu.Unlock()
 	g, err := c.group(id, parent, limits)
 	if err != nil {
@@ -128,6 +136,9 @@ func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
 	default:
 		err = errdefs.ErrNotFound
 	}
+	if err == nil && score != 0 {
+		err = adjustOOMScore(pid, score)
+	}
 	if errors.Is(err, unix.ESRCH) {
 		err = fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 	}
@@ -136,8 +147,24 @@ func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
 	}
 	c.mu.Lock()
 	delete(c.limits, id)
+	delete(c.scores, id)
 	c.mu.Unlock()
 	return nil
+}
+
+// adjustOOMScore says how readily the kernel kills a process when the node has no memory
+// left (proc(5)). A negative score takes CAP_SYS_RESOURCE, which a daemon in a container may
+// lack: the process is then killed as readily as any, and its VM runs all the same, as runc
+// has it for containers.
+func adjustOOMScore(pid int, score int64) error {
+	err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), strconv.AppendInt(nil, score, 10), 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: %w", unix.ESRCH, err)
+	case score < 0 && errors.Is(err, os.ErrPermission):
+		return nil
+	}
+	return err
 }
 
 // group is one sandbox's leaf.

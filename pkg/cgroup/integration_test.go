@@ -237,6 +237,31 @@ func TestPlaceMovesAllThreadsInAllHierarchies(t *testing.T) {
 	}
 }
 
+func TestPlaceAdjustsTheOOMScore(t *testing.T) {
+	c, parent := newParent(t, 0)
+	for _, score := range []int64{0, 968, -997} {
+		hog := startChild(t)
+		if err := c.Create(t.Context(), id, parent, vm.Resources{OOMScoreAdj: score}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Place(t.Context(), id, parent, hog.pid()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", hog.pid()))
+		want := strconv.FormatInt(score, 10)
+		if score < 0 && os.WriteFile("/proc/self/oom_score_adj", []byte("-1"), 0) != nil {
+			want = "0" // this machine's root may not either
+		}
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%q, %v; want %s", got, err, want)
+		}
+		hog.kill()
+		if err := c.Remove(t.Context(), id, parent); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The kernel counts a kill in the victim's own group, whichever group's limit was hit. If
 // that were not so, the kills would have to be looked for in the pod's group.
 func TestKillsForLackOfMemoryAreCountedInTheLeaf(t *testing.T) {

@@ -30,6 +30,7 @@ const (
 func (c *Cgroups) Remove(ctx context.Context, id, parent string) error {
 	c.mu.Lock()
 	delete(c.limits, id)
+	delete(c.scores, id)
 	delete(c.kills, id)
 	c.mu.Unlock()
 	g, err := c.group(id, parent, vm.Resources{})
