@@ -79,7 +79,9 @@ func connect(ctx context.Context, url string, s Streams) (*Session, error) {
 }
 
 func (s *Session) stream(kind string) (httpstream.Stream, error) {
-	stream, err := s.conn.CreateStream(http.Header{"streamType": {kind}})
+	headers := http.Header{}
+	headers.Set("streamType", kind)
+	stream, err := s.conn.CreateStream(headers)
 	if err != nil {
 		return nil, fmt.Errorf("open the stream %s: %w", kind, err)
 	}

@@ -47,7 +47,10 @@ type ForwardedConn struct {
 
 // Dial connects to a port of the pod. What goes wrong with the connection is told by Err.
 func (f *Forward) Dial(port int) (*ForwardedConn, error) {
-	headers := http.Header{"port": {strconv.Itoa(port)}, "requestID": {strconv.FormatInt(f.next.Add(1), 10)}, "streamType": {"error"}}
+	headers := http.Header{}
+	headers.Set("port", strconv.Itoa(port))
+	headers.Set("requestID", strconv.FormatInt(f.next.Add(1), 10))
+	headers.Set("streamType", "error")
 	errs, err := f.conn.CreateStream(headers)
 	if err != nil {
 		return nil, fmt.Errorf("open the error stream to port %d: %w", port, err)
