@@ -99,6 +99,11 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	if err := s.joinPod(ctx, sb); err != nil {
 		return err
 	}
+	if len(c.Status.Shares) > 0 {
+		if err := s.placeHelpers(ctx, sb); err != nil {
+			return err
+		}
+	}
 	if err := s.deps.Hypervisor.Resume(ctx, sb.ID); err != nil {
 		return fmt.Errorf("let the guest run: %w", err)
 	}
@@ -150,7 +155,7 @@ func (s *Service) placeQEMU(ctx context.Context, sb vm.Sandbox) error {
 	if err := s.deps.Cgroups.Place(ctx, sb.ID, sb.Spec.CgroupParent, pid); err != nil {
 		return fmt.Errorf("place QEMU in the pod's cgroup: %w", err)
 	}
-	return s.placeHelpers(ctx, sb)
+	return nil
 }
 
 // placeHelpers charges the processes of the share to the pod as well.

@@ -154,7 +154,7 @@ func (s *Service) startMain(ctx context.Context, c vm.Container) error {
 	return err
 }
 
-// keepMainExit puts the end of the command on record; the first one counts. It was at some
+// keepMainExit puts the end of the command on record, once. It was at some
 // time while the container ran, whatever the guest's clock says.
 func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.MainExit) error {
 	unlock, err := s.locks.Lock(ctx, c.SandboxID)
@@ -164,7 +164,7 @@ func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.Main
 	defer unlock()
 	now := s.now()
 	_, err = s.updateContainer(c.ID, "main exited", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
-		if st.State != vm.ContainerRunning || st.MainExit != nil {
+		if st.State != vm.ContainerRunning {
 			return st, nil
 		}
 		if exit.At.Before(st.StartedAt) || exit.At.After(now) {

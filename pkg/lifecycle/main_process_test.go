@@ -164,8 +164,13 @@ func TestAnEndIsOnRecordBeforeTheAgentForgetsIt(t *testing.T) {
 		w.powerOff(id)
 	})
 	w.guest.EndMain(sb, vm.MainExit{Code: 5})
-	if exit := <-seen; exit == nil || exit.Code != 5 {
-		t.Errorf("acknowledged with %+v on record", exit)
+	select {
+	case exit := <-seen:
+		if exit == nil || exit.Code != 5 {
+			t.Errorf("acknowledged with %+v on record", exit)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it was not acknowledged")
 	}
 	w.exit(c)
 }
@@ -294,4 +299,26 @@ func TestAGuestThatEndsUnderItsCommandEndsTheContainerAsBefore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A guest that boots anew before its command's end was acknowledged has no command any more.
+func TestARebootAfterTheCommandsEndStartsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.started("a", commandSpec())
+		w.mainRuns(sb, c)
+		release := w.guest.Block("AckMain")
+		w.guest.EndMain(sb, vm.MainExit{Code: 11})
+		synctest.Wait()
+		w.guest.SetShutdown(w.powerOff)
+		w.guest.Reboot(sb)
+		release()
+		synctest.Wait()
+		if got := w.exit(c); got.Code != 11 {
+			t.Errorf("exit = %+v", got)
+		}
+		if w.guest.Main(sb) != nil {
+			t.Error("it was started again")
+		}
+	})
 }

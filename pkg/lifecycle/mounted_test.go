@@ -108,3 +108,16 @@ func mustWrite(t *testing.T, path string, size int) {
 		t.Fatal(err)
 	}
 }
+
+func TestACreateThatFailsAfterItsSharesLeavesNone(t *testing.T) {
+	w := newWorld(t)
+	sb := w.sandbox("a")
+	spec := containerSpec(0)
+	spec.Mounts = []vm.Mount{{ContainerPath: "/data", HostPath: t.TempDir()}}
+	w.hypervisor.FailNext("Define", errdefs.ErrResourceExhausted)
+	_, err := w.svc.CreateContainer(t.Context(), sb, spec)
+	mustBe(t, err, errdefs.ErrResourceExhausted)
+	if tree, there := w.shares.Tree(sb); there {
+		t.Errorf("it still shares %+v", tree)
+	}
+}
