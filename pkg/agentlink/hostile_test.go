@@ -74,7 +74,9 @@ func TestEndlessGarbageIsGivenUp(t *testing.T) {
 					}
 				}
 			}()
-			if _, err := Connect(t.Context(), host); !errors.Is(err, errGarbage) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if _, err := Connect(ctx, host); !errors.Is(err, errGarbage) {
 				t.Errorf("got %v", err)
 			}
 		})

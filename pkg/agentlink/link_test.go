@@ -214,7 +214,11 @@ func TestTheEndOfACallsContextEndsItOnBothSides(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Error(err)
 	}
-	<-over
+	select {
+	case <-over:
+	case <-time.After(10 * time.Second):
+		t.Error("the call goes on in the guest")
+	}
 }
 
 func TestTheEndOfASessionEndsItsCallsInTheGuest(t *testing.T) {

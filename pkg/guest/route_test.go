@@ -16,8 +16,11 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
+
+var _ lifecycle.Guest = (*Guest)(nil)
 
 // onlyQGA is a qemu-guest-agent for which every command prints hello and succeeds.
 type onlyQGA struct {
@@ -98,7 +101,9 @@ func TestWhatOnlyVmletAgentCanDoIsNotImplementedByName(t *testing.T) {
 				g := connected(t, &onlyQGA{})
 				defer g.Disconnect("a")
 				began := time.Now()
-				err := tc.call(t.Context(), g)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				err := tc.call(ctx, g)
 				if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), tc.says) {
 					t.Errorf("got %v", err)
 				}

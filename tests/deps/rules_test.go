@@ -98,7 +98,7 @@ var testOnly = []string{"pkg/agentlink/agentlinktest", "pkg/lifecycle/lifecyclet
 // testsMay is what the test files of a package may import beyond its rule.
 var testsMay = withContracts(map[string][]string{
 	// The agent and its host are tested together, as a pair.
-	"cmd/vmlet-agent": {"pkg/guest", "pkg/lifecycle"},
+	"cmd/vmlet-agent": {"pkg/guest", "pkg/lifecycle", "pkg/vm"},
 	"pkg/lifecycle":   {"pkg/store"}, // the use cases are tested on real records: what is not stored is not recovered
 })
 
