@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ const maxFrozen = 5 * time.Minute
 // Freezer freezes file systems, and sees to it that they thaw. While they are frozen the
 // agent writes to none of them. For concurrent use.
 type Freezer struct {
-	machine *Machine
+	mounts func() ([]*mountinfo.Info, error)
 	// note is a file in memory that names what is frozen, for the agent after this one.
 	note string
 	log  func(error)
@@ -43,7 +44,7 @@ type Freezer struct {
 // NewFreezer returns a Freezer, and thaws what an agent before has left frozen. note is a
 // path on a file system in memory.
 func NewFreezer(m *Machine, note string, log func(error)) (*Freezer, error) {
-	f := &Freezer{machine: m, note: note, log: log, ioctl: ioctl}
+	f := &Freezer{mounts: m.dataMounts, note: note, log: log, ioctl: ioctl}
 	if err := f.thawLeft(); err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func (f *Freezer) Freeze(timeout time.Duration, lost <-chan struct{}) ([]string,
 	if len(f.frozen) > 0 {
 		return nil, fmt.Errorf("file systems are frozen already: %w", errdefs.ErrFailedPrecondition)
 	}
-	mounts, err := f.machine.dataMounts()
+	mounts, err := f.mounts()
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package mountns_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -161,8 +162,9 @@ func TestTheAgentStaysInTheGuest(t *testing.T) {
 	for range 50 {
 		must(t, s.Do("a", func() error { return nil }))
 		err := s.Do("", func() error {
-			if now, err := os.Readlink("/proc/thread-self/ns/mnt"); now != home {
-				t.Fatalf("in %s, not %s: %v", now, home, err)
+			now, err := os.Readlink("/proc/thread-self/ns/mnt")
+			if now != home {
+				return fmt.Errorf("in %s, not %s: %w", now, home, err)
 			}
 			return nil
 		})
