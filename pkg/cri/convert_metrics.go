@@ -3,6 +3,7 @@
 package cri
 
 import (
+	"slices"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -27,7 +28,7 @@ const (
 func (m *metrics) add(d *runtimeapi.MetricDescriptor, kind runtimeapi.MetricType, value uint64, more ...string) {
 	m.list = append(m.list, &runtimeapi.Metric{
 		Name: d.GetName(), Timestamp: m.at, MetricType: kind, Value: count(value),
-		LabelValues: append(m.labels[:len(m.labels):len(m.labels)], more...),
+		LabelValues: append(slices.Clip(m.labels), more...),
 	})
 }
 

@@ -77,7 +77,7 @@ func identity(sc *runtimeapi.LinuxContainerSecurityContext) (*vm.Security, error
 		if !isID(group) {
 			return nil, invalid(securityField+"supplemental_groups", "%d is no group's number", group)
 		}
-		out.SupplementalGroups = append(out.SupplementalGroups, uint32(group)) //nolint:gosec // just checked
+		out.SupplementalGroups = append(out.SupplementalGroups, uint32(group))
 	}
 	return out, nil
 }

@@ -40,8 +40,8 @@ func TestSecurityOfACommand(t *testing.T) {
 	}{
 		"all of it":  {func(*securityContext) {}, want},
 		"privileged": {func(sc *securityContext) { sc.Privileged = true }, privileged},
-		"nothing":    {func(sc *securityContext) { *sc = securityContext{} }, vm.Security{Capabilities: defaultCapabilities}}, //nolint:govet // a test's
-		"by name": {func(sc *securityContext) { *sc = securityContext{RunAsUsername: "nobody"} }, //nolint:govet // a test's
+		"nothing":    {func(sc *securityContext) { *sc = securityContext{} }, vm.Security{Capabilities: defaultCapabilities}},
+		"by name": {func(sc *securityContext) { *sc = securityContext{RunAsUsername: "nobody"} },
 			vm.Security{User: "nobody", Capabilities: defaultCapabilities}},
 	} {
 		sc := full()
@@ -174,7 +174,7 @@ func TestSeccompProfilesBecomePrograms(t *testing.T) {
 	old := func(text string) func(*runtimeapi.ContainerConfig) {
 		return func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.Seccomp = nil
-			oldSeccomp(c.Linux.SecurityContext, text)
+			oldSeccomp(c.GetLinux().GetSecurityContext(), text)
 		}
 	}
 	byDefault := seccompOf(t, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""))
@@ -192,7 +192,7 @@ func TestSeccompProfilesBecomePrograms(t *testing.T) {
 		"older default":      {old("docker/default"), byDefault},
 		"old unconfined":     {old("unconfined"), nil},
 		"old file":           {old("localhost/" + file), local},
-		"the new field wins": {func(c *runtimeapi.ContainerConfig) { oldSeccomp(c.Linux.SecurityContext, "localhost/"+file) }, nil},
+		"the new field wins": {func(c *runtimeapi.ContainerConfig) { oldSeccomp(c.GetLinux().GetSecurityContext(), "localhost/"+file) }, nil},
 		"privileged": {func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.Privileged = true
 			profile(runtimeapi.SecurityProfile_Localhost, "/absent")(c)

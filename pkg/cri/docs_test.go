@@ -135,7 +135,7 @@ func TestReferencePageNamesItsTests(t *testing.T) {
 				}
 				continue
 			}
-			for _, cell := range strings.Split(r.tests, ", ") {
+			for cell := range strings.SplitSeq(r.tests, ", ") {
 				m := pageTest.FindStringSubmatch(cell)
 				switch {
 				case m == nil:

@@ -4,6 +4,7 @@ package cri
 
 import (
 	"context"
+	"slices"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -13,7 +14,7 @@ import (
 var podLabels = []string{"container", "id", "image", "name", "namespace", "pod"}
 
 func describe(name, help string, more ...string) *runtimeapi.MetricDescriptor {
-	return &runtimeapi.MetricDescriptor{Name: name, Help: help, LabelKeys: append(podLabels[:len(podLabels):len(podLabels)], more...)}
+	return &runtimeapi.MetricDescriptor{Name: name, Help: help, LabelKeys: append(slices.Clip(podLabels), more...)}
 }
 
 // The metrics, with cAdvisor's names and meanings as far as a VM has them. Values are whole

@@ -12,14 +12,10 @@ import (
 
 // ListPodSandboxMetrics answers from the last samples, for the sandboxes that are ready.
 func (s *Server) ListPodSandboxMetrics(context.Context, *runtimeapi.ListPodSandboxMetricsRequest) (*runtimeapi.ListPodSandboxMetricsResponse, error) {
-	metrics, err := s.listedMetrics()
-	if err != nil {
-		return nil, err
-	}
-	return &runtimeapi.ListPodSandboxMetricsResponse{PodMetrics: metrics}, nil
+	return &runtimeapi.ListPodSandboxMetricsResponse{PodMetrics: s.listedMetrics()}, nil
 }
 
-func (s *Server) listedMetrics() ([]*runtimeapi.PodSandboxMetrics, error) {
+func (s *Server) listedMetrics() []*runtimeapi.PodSandboxMetrics {
 	samples, running := s.samples(), s.runningContainers()
 	var out []*runtimeapi.PodSandboxMetrics
 	for _, sb := range s.svc.Sandboxes() {
@@ -35,5 +31,5 @@ func (s *Server) listedMetrics() ([]*runtimeapi.PodSandboxMetrics, error) {
 		}
 		out = append(out, of)
 	}
-	return out, nil
+	return out
 }

@@ -9,11 +9,7 @@ import (
 
 // StreamPodSandboxMetrics is ListPodSandboxMetrics in portions: see inPortions.
 func (s *Server) StreamPodSandboxMetrics(_ *runtimeapi.StreamPodSandboxMetricsRequest, stream grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxMetricsResponse]) error {
-	items, err := s.listedMetrics()
-	if err != nil {
-		return err
-	}
-	return inPortions(items, messageSize, func(portion []*runtimeapi.PodSandboxMetrics) error {
+	return inPortions(s.listedMetrics(), messageSize, func(portion []*runtimeapi.PodSandboxMetrics) error {
 		return stream.Send(&runtimeapi.StreamPodSandboxMetricsResponse{PodSandboxMetrics: portion})
 	})
 }

@@ -118,7 +118,7 @@ func answers(t *testing.T, from ns.NetNS, protocol, address string) bool {
 	err := from.Do(func(ns.NetNS) error {
 		conn, err := net.DialTimeout(protocol, address, 2*time.Second)
 		if err != nil {
-			return nil //nolint:nilerr // no answer
+			return nil // no answer
 		}
 		defer closing(t, conn)
 		if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
@@ -126,7 +126,7 @@ func answers(t *testing.T, from ns.NetNS, protocol, address string) bool {
 		}
 		if protocol == "udp" {
 			if _, err := conn.Write([]byte("?")); err != nil {
-				return nil //nolint:nilerr // no answer
+				return nil // no answer
 			}
 		}
 		answer := make([]byte, 5)

@@ -44,9 +44,9 @@ func (c clause) instructions() []bpf.Instruction {
 		skip := func(to target) uint8 {
 			switch to {
 			case holds:
-				return uint8(ends[i] - i - 1) //nolint:gosec // a clause has some 40 steps
+				return uint8(ends[i] - i - 1)
 			case fails:
-				return uint8(len(steps) - i) //nolint:gosec // and its result
+				return uint8(len(steps) - i)
 			case next:
 			}
 			return 0
@@ -58,9 +58,9 @@ func (c clause) instructions() []bpf.Instruction {
 
 // conditionSteps compares an argument of 64 bits by halves, the upper one first.
 func conditionSteps(a specs.LinuxSeccompArg) []step {
-	lower := uint32(offArgs + 8*a.Index) //nolint:gosec // of six arguments
+	lower := uint32(offArgs + 8*a.Index)
 	loadLower, loadUpper := load(lower), load(lower+word)
-	valueUpper, valueLower := uint32(a.Value>>32), uint32(a.Value) //nolint:gosec // halves
+	valueUpper, valueLower := uint32(a.Value>>32), uint32(a.Value)
 	equal := func(value uint32, yes, no target) step { return step{nil, bpf.JumpEqual, value, yes, no} }
 	greater := func(value uint32, yes, no target) step { return step{nil, bpf.JumpGreaterThan, value, yes, no} }
 	atLeast := func(value uint32, yes, no target) step { return step{nil, bpf.JumpGreaterOrEqual, value, yes, no} }
@@ -85,7 +85,7 @@ func conditionSteps(a specs.LinuxSeccompArg) []step {
 	case specs.OpMaskedEqual: // value is the mask
 		return []step{
 			loadUpper, and(valueUpper), equal(uint32(a.ValueTwo>>32), next, fails),
-			loadLower, and(valueLower), equal(uint32(a.ValueTwo), holds, fails), //nolint:gosec // half
+			loadLower, and(valueLower), equal(uint32(a.ValueTwo), holds, fails),
 		}
 	}
 	panic("seccomp: condition that split let through: " + string(a.Op))

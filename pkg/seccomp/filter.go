@@ -65,7 +65,7 @@ func compile(p *specs.LinuxSeccomp, goarch string) ([]byte, error) {
 		section := append([]bpf.Instruction{bpf.LoadAbsolute{Off: offNumber, Size: word}}, search(r.spans(info))...)
 		filter = append(filter,
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(info.ID), SkipTrue: 1},
-			bpf.Jump{Skip: uint32(len(section))}) //nolint:gosec // held to maxFilter below
+			bpf.Jump{Skip: uint32(len(section))})
 		filter = append(filter, section...)
 	}
 	return encode(append(filter, bpf.RetConstant{Val: retKillProcess}))
@@ -102,7 +102,7 @@ func (r rules) spans(info *arch.Info) []span {
 		if n := len(out); n > 0 && out[n-1].otherwise == v.otherwise && reflect.DeepEqual(out[n-1].clauses, v.clauses) {
 			return
 		}
-		out = append(out, span{uint32(first), v}) //nolint:gosec // of a table of system calls
+		out = append(out, span{uint32(first), v})
 	}
 	unnamed := verdict{otherwise: r.fallback}
 	following := 0
@@ -135,11 +135,11 @@ func search(spans []span) []bpf.Instruction {
 	}
 	half := len(spans) / 2
 	below, above := search(spans[:half]), search(spans[half:])
-	jump := []bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[half].first, SkipTrue: uint8(min(len(below), math.MaxUint8))}} //nolint:gosec // bounded
-	if len(below) > math.MaxUint8 {                                                                                                              // a conditional jump does not reach that far
+	jump := []bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[half].first, SkipTrue: uint8(min(len(below), math.MaxUint8))}}
+	if len(below) > math.MaxUint8 { // a conditional jump does not reach that far
 		jump = []bpf.Instruction{
 			bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[half].first, SkipFalse: 1},
-			bpf.Jump{Skip: uint32(len(below))}, //nolint:gosec // held to maxFilter
+			bpf.Jump{Skip: uint32(len(below))},
 		}
 	}
 	return slices.Concat(jump, below, above)

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	profiles "github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // maxProfile bounds a profile's file, in bytes. Docker's default one has 20 KiB.
@@ -40,23 +41,23 @@ func File(path, arch string, capabilities []string) ([]byte, error) {
 	return program, nil
 }
 
-// read opens the file so that a pipe or a device in its place does not hold it up.
+// read opens the file so that a pipe in its place does not hold it up.
 func read(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if os.IsNotExist(err) {
 		return nil, fmt.Errorf("there is no such file: %w", errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("is no regular file: %w", errdefs.ErrInvalidArgument)
-	}
-	f, err := os.Open(path) //nolint:gosec // the caller is root on the node, or speaks for it
+	defer f.Close() //nolint:errcheck // nothing was written
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("is no regular file: %w", errdefs.ErrInvalidArgument)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxProfile+1))
 	if err != nil {
 		return nil, err

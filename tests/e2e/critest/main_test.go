@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(insideVar) != "" {
 		harness.Main(m)
 	}
-	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // this very binary, for as long as it takes
+	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideVar+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC, Pdeathsig: syscall.SIGTERM}
