@@ -3,7 +3,7 @@
 package agentlink
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -52,7 +52,7 @@ type frameWriter struct {
 }
 
 func newFrameWriter(w io.Writer) *frameWriter {
-	return &frameWriter{w: w, plain: make([]byte, 0, maxWire), wire: make([]byte, 0, maxWire)}
+	return &frameWriter{w: w} // its buffers grow with what is written: most hosts say little
 }
 
 // write writes one frame, whose payload is all the parts.
@@ -83,46 +83,75 @@ var errGarbage = errors.New("too much on the port that is no frame")
 
 // frameReader reads frames and drops everything else. For one goroutine.
 type frameReader struct {
-	r *bufio.Reader
+	r io.Reader
 	// patience is how many bytes may still be dropped, negative for any number.
 	patience int
+
+	buf        []byte // it grows with the frames, up to maxWire
+	start, end int    // of what was read and not yet returned
 }
 
+// firstBuffer is enough for most guests, most of the time.
+const firstBuffer = 2 << 10
+
 func newFrameReader(r io.Reader, patience int) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, maxWire), patience: patience}
+	return &frameReader{r: r, patience: patience, buf: make([]byte, firstBuffer)}
 }
 
 // next returns the next frame, or errGarbage, or the error of the reader below.
 func (f *frameReader) next() (frame, error) {
-	for {
-		wire, err := f.r.ReadSlice(0)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			err = f.skip(len(wire))
-		case err == nil:
-			if fr, ok := decode(wire[:len(wire)-1]); ok {
+	for tooLong := false; ; {
+		wire, ended, err := f.piece()
+		if err != nil {
+			return frame{}, err
+		}
+		if ended && !tooLong {
+			if fr, ok := decode(wire); ok {
 				return fr, nil
 			}
-			err = f.drop(len(wire))
 		}
-		if err != nil {
+		tooLong = !ended
+		if err := f.drop(len(wire) + 1); err != nil {
 			return frame{}, err
 		}
 	}
 }
 
-// skip drops the rest of a frame that is too long.
-func (f *frameReader) skip(n int) error {
-	for {
-		if err := f.drop(n); err != nil {
-			return err
+// piece returns what stands before the next zero, or, not ended, as much as a frame may have
+// at most.
+func (f *frameReader) piece() (wire []byte, ended bool, err error) {
+	for seen := 0; ; {
+		if n := bytes.IndexByte(f.buf[f.start+seen:f.end], 0); n >= 0 {
+			wire = f.buf[f.start : f.start+seen+n]
+			f.start += seen + n + 1
+			return wire, true, nil
 		}
-		wire, err := f.r.ReadSlice(0)
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return err
+		seen = f.end - f.start
+		if seen == maxWire {
+			wire = f.buf[f.start:f.end]
+			f.start, f.end = 0, 0
+			return wire, false, nil
 		}
-		n = len(wire)
+		f.room()
+		n, err := f.r.Read(f.buf[f.end:])
+		f.end += n
+		if errors.Is(err, io.EOF) && n == 0 {
+			f.start, f.end = 0, 0 // who wrote this has gone
+		}
+		if err != nil && n == 0 {
+			return nil, false, err
+		}
 	}
+}
+
+// room makes some behind what is there.
+func (f *frameReader) room() {
+	if f.start == 0 && f.end == len(f.buf) {
+		f.buf = append(f.buf, make([]byte, min(len(f.buf), maxWire-len(f.buf)))...)
+		return
+	}
+	f.end = copy(f.buf, f.buf[f.start:f.end])
+	f.start = 0
 }
 
 // drop counts bytes that were of no use.
