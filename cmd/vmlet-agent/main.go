@@ -8,11 +8,11 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
@@ -25,22 +25,14 @@ func main() { os.Exit(start()) }
 func start() int {
 	log.SetFlags(0)
 	log.SetPrefix("vmlet-agent: ")
-	if len(os.Args) == 2 {
-		switch os.Args[1] {
-		case process.Stage2Arg:
-			return process.Stage2()
-		case "version":
-			fmt.Println(version.Version)
-			return 0
-		}
-	}
-	c := config{}
-	flag.StringVar(&c.port, "port", "", "device of the agent's port, instead of the one named "+agentPort)
-	flag.StringVar(&c.outputPort, "output-port", "", "device of the port for a command's output, instead of the one named "+outputPort)
-	flag.StringVar(&c.runDir, "run-dir", "/run/vmlet-agent", "folder in memory")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Printf("%q: no arguments but version", flag.Args())
+	switch args := os.Args[1:]; {
+	case slices.Equal(args, []string{process.Stage2Arg}):
+		return process.Stage2()
+	case slices.Equal(args, []string{"version"}):
+		fmt.Println(version.Version)
+		return 0
+	case len(args) > 0:
+		fmt.Fprintln(os.Stderr, "usage: vmlet-agent [version]")
 		return 2
 	}
 	// Children do not inherit what is caught here, as they would what the agent was started
@@ -48,7 +40,7 @@ func start() int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, c); err != nil && !errors.Is(err, context.Canceled) {
+	if err := run(ctx, config{runDir: "/run/vmlet-agent"}); err != nil && !errors.Is(err, context.Canceled) {
 		log.Print(err)
 		return 1
 	}

@@ -40,9 +40,12 @@ const (
 	gcPercent = 50
 )
 
+// config is where the agent's things are.
 type config struct {
-	port, outputPort string
-	runDir           string
+	// outputPort is the device for a command's output, "" for the port of its name.
+	outputPort string
+	// runDir is a folder in memory.
+	runDir string
 }
 
 // run serves until ctx ends.
@@ -70,7 +73,7 @@ func run(ctx context.Context, c config) error {
 	}
 	info := agentlink.Info{BootID: boot, Version: version.Version}
 	for {
-		err := serve(ctx, c.port, info, handle)
+		err := serve(ctx, info, handle)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -84,12 +87,10 @@ func run(ctx context.Context, c config) error {
 }
 
 // serve serves on the port until that fails.
-func serve(ctx context.Context, path string, info agentlink.Info, handle agentlink.Handler) error {
-	if path == "" {
-		var err error
-		if path, err = port.Await(ctx, agentPort); err != nil {
-			return err
-		}
+func serve(ctx context.Context, info agentlink.Info, handle agentlink.Handler) error {
+	path, err := port.Await(ctx, agentPort)
+	if err != nil {
+		return err
 	}
 	p, err := port.Open(path)
 	if err != nil {

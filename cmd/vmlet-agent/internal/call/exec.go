@@ -37,10 +37,7 @@ func (s *Server) exec(ctx context.Context, st *agentlink.Stream, req *agentv1.Ex
 		return nil // nobody is there to be told
 	}
 	if timeout := time.Duration(req.GetTimeoutNano()); timeout > 0 {
-		defer time.AfterFunc(timeout, func() {
-			x.timedOut.Store(true)
-			x.kill()
-		}).Stop()
+		defer time.AfterFunc(timeout, x.timeOut).Stop()
 	}
 	defer context.AfterFunc(ctx, x.kill)()
 	go x.listen(ctx)
@@ -76,6 +73,16 @@ func (x *execution) kill() {
 		x.log(err)
 	}
 	x.finish()
+}
+
+// timeOut kills the process if it has not ended.
+func (x *execution) timeOut() {
+	select {
+	case <-x.proc.Done():
+	default:
+		x.timedOut.Store(true)
+		x.kill()
+	}
 }
 
 func (x *execution) finish() {
