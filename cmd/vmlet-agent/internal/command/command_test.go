@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,10 +71,6 @@ func (g *guest) start(t *testing.T, id, script string, with ...func(*agentv1.Sta
 		t.Fatal(err)
 	}
 }
-
-func withStdin(r *agentv1.StartMainRequest)     { r.Stdin = true }
-func withStdinOnce(r *agentv1.StartMainRequest) { r.Stdin, r.StdinOnce = true, true }
-func withTTY(r *agentv1.StartMainRequest)       { r.Process.Tty = true }
 
 func (g *guest) wait(t *testing.T, id string) *agentv1.MainExit {
 	t.Helper()
@@ -249,36 +244,6 @@ func TestACommandThatCannotBeStartedHasAnExit(t *testing.T) {
 	}
 }
 
-func TestAnExitIsHeldOverARestartOfTheAgent(t *testing.T) {
-	g := newGuest(t)
-	g.start(t, "a", "exit 5")
-	want := g.wait(t, "a")
-	g.restart(t)
-	if got := g.wait(t, "a"); got.GetExit().GetCode() != 5 || got.GetExit().GetAtUnixNano() != want.GetExit().GetAtUnixNano() {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	if err := g.Ack("a"); err != nil {
-		t.Fatal(err)
-	}
-	g.restart(t)
-	if _, err := g.Wait(t.Context(), "a"); !errdefs.IsNotFound(err) {
-		t.Errorf("after the acknowledgement: %v", err)
-	}
-}
-
-func TestACommandEndsWithItsAgent(t *testing.T) {
-	g := newGuest(t)
-	g.start(t, "a b", "sleep 1000 & wait")
-	old := g.Runner
-	g.restart(t)
-	for _, r := range []*command.Runner{g.Runner, old} {
-		g.Runner = r
-		if exit := g.wait(t, "a b").GetExit(); exit.GetCode() != 137 || exit.GetSignal() != 9 {
-			t.Errorf("%v", exit)
-		}
-	}
-}
-
 func TestTheEndOfTheTerminationLogComesWithTheExit(t *testing.T) {
 	g := newGuest(t)
 	log := filepath.Join(t.TempDir(), "log")
@@ -302,101 +267,6 @@ func TestTheEndOfTheTerminationLogComesWithTheExit(t *testing.T) {
 		if err := g.Ack(id); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-func TestAttachedClientsShareTheInput(t *testing.T) {
-	g := newGuest(t)
-	g.start(t, "a", "cat", withStdin)
-	for _, text := range []string{"one\n", "two\n"} {
-		a, err := g.Attach("a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := a.Write(t.Context(), []byte(text)); err != nil {
-			t.Error(err)
-		}
-		a.Close()
-	}
-	a, err := g.Attach("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Signal("a", "SIGTERM"); err != nil {
-		t.Fatal(err)
-	}
-	<-a.Done()
-	if err := a.Write(t.Context(), []byte("x")); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("input for a command that has ended: %v", err)
-	}
-	if out := g.output(t, 0); out != "one\ntwo\n"[:len(out)] {
-		t.Errorf("%q", out)
-	}
-}
-
-func TestStdinOnceEndsWithTheFirstClient(t *testing.T) {
-	g := newGuest(t)
-	g.start(t, "a", "cat; exit 4", withStdinOnce)
-	a, err := g.Attach("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Write(t.Context(), []byte("all\n")); err != nil {
-		t.Fatal(err)
-	}
-	a.Close()
-	if exit := g.wait(t, "a").GetExit(); exit.GetCode() != 4 {
-		t.Errorf("%v", exit)
-	}
-	if out := g.output(t, 0); out != "all\n" {
-		t.Errorf("%q", out)
-	}
-}
-
-func TestAClientLeavesACommandThatReadsNothing(t *testing.T) {
-	g := newGuest(t)
-	g.start(t, "a", "sleep 1000", withStdin)
-	a, err := g.Attach("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := a.Write(ctx, make([]byte, 1<<20)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
-	// The next one waits by itself, not with the one before.
-	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := a.Write(ctx, make([]byte, 1)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("then %v", err)
-	}
-	if err := g.Signal("a", "KILL"); err != nil {
-		t.Fatal(err)
-	}
-	g.wait(t, "a")
-}
-
-func TestACommandOnATerminal(t *testing.T) {
-	g := newGuest(t)
-	g.start(t, "a", "read line; stty size; echo got $line; exit 2", withTTY, withStdinOnce)
-	a, err := g.Attach("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Resize(90, 30); err != nil {
-		t.Error(err)
-	}
-	if err := a.Write(t.Context(), []byte("text\n")); err != nil {
-		t.Error(err)
-	}
-	a.Close()
-	if exit := g.wait(t, "a").GetExit(); exit.GetCode() != 2 {
-		t.Errorf("%v", exit)
-	}
-	if out := strings.Split(g.output(t, 0), "\r\n"); !slices.Equal(out, []string{"text", "30 90", "got text", ""}) &&
-		!slices.Equal(out, []string{"text\r\n30 90\r\ngot text\r\n"}) {
-		t.Errorf("%q", out)
 	}
 }
 
