@@ -3,9 +3,12 @@
 package vmagent
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path/filepath"
 	"runtime"
@@ -16,9 +19,11 @@ import (
 
 	"github.com/containerd/errdefs"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/vmlet/vmlet/pkg/agentlink"
 	"github.com/vmlet/vmlet/pkg/agentlink/agentlinktest"
+	"github.com/vmlet/vmlet/pkg/agentlink/cobs"
 	"github.com/vmlet/vmlet/pkg/vm"
 	agentv1 "github.com/vmlet/vmlet/proto/agent/v1"
 )
@@ -110,6 +115,51 @@ func TestAMachineIsFoundThatIsStartedLater(t *testing.T) {
 	if _, err := a.Info(soon(t), "a"); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAnAgentOfOtherVersionsIsNotWaitedFor(t *testing.T) {
+	m, a := newMachine(t)
+	m.mute()
+	port := m.socket.Port()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		b := make([]byte, 1024) // one Hello is less, and comes at once
+		for {
+			n, err := port.Read(b)
+			if errors.Is(err, io.EOF) {
+				time.Sleep(time.Millisecond) // until there is a host again
+				continue
+			}
+			if err != nil {
+				return
+			}
+			plain, err := cobs.Decode(nil, bytes.Trim(b[:n], "\x00"))
+			hello := &agentv1.Hello{}
+			if err == nil {
+				err = proto.Unmarshal(plain[1:len(plain)-4], hello)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			welcome, err := proto.Marshal(&agentv1.Welcome{Nonce: hello.GetNonce(), Agent: "v9", Error: &agentv1.Error{Message: "versions 7 to 9"}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			plain = append([]byte{2}, welcome...)
+			plain = binary.BigEndian.AppendUint32(plain, crc32.Checksum(plain, crc32.MakeTable(crc32.Castagnoli)))
+			anyway(port.Write(append(cobs.Append([]byte{0}, plain), 0)))
+		}
+	}()
+	_, err := a.Info(soon(t), "a")
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "versions 7 to 9") || !strings.Contains(err.Error(), "v9") {
+		t.Errorf("got %v", err)
+	}
+	a.Disconnect("a")
+	anyway(port.Close())
+	<-answered
 }
 
 func TestAGuestThatIsNotConnectedIsRefused(t *testing.T) {

@@ -98,7 +98,7 @@ func (g *guest) set(s *agentlink.Session, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.why = why
-	if s == nil && g.session == nil {
+	if s == nil && g.session == nil && !errdefs.IsFailedPrecondition(why) {
 		return
 	}
 	g.session = s
@@ -138,14 +138,18 @@ func (g *guest) seen() bool {
 	return g.boot != ""
 }
 
-// await returns the session, waiting for one until ctx ends.
+// await returns the session, waiting for one until ctx ends. An agent of other versions is
+// not waited for: that is FailedPrecondition.
 func (g *guest) await(ctx context.Context) (*agentlink.Session, error) {
 	for {
 		g.mu.Lock()
-		s, changed := g.session, g.changed
+		s, changed, why := g.session, g.changed, g.why
 		g.mu.Unlock()
-		if s != nil {
+		switch {
+		case s != nil:
 			return s, nil
+		case errdefs.IsFailedPrecondition(why):
+			return nil, why
 		}
 		select {
 		case <-changed:
