@@ -34,8 +34,10 @@ func (q *onlyQGA) Command(_ context.Context, _ string, cmd []byte) ([]byte, erro
 		return nil, fmt.Errorf("no agent: %w", errdefs.ErrUnavailable)
 	}
 	var c struct {
-		Execute   string
-		Arguments struct{ Arg []string }
+		Execute   string `json:"execute"`
+		Arguments struct {
+			Arg []string `json:"arg"`
+		} `json:"arguments"`
 	}
 	if err := json.Unmarshal(cmd, &c); err != nil {
 		return nil, err
