@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -219,8 +220,13 @@ func TestPortForwardEndsWithItsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("error = %v", err)
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error = %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on without its client")
 	}
 	if _, err := outside.Read(make([]byte, 1)); err == nil {
 		t.Error("the guest's connection is left open")
@@ -230,35 +236,39 @@ func TestPortForwardEndsWithItsClient(t *testing.T) {
 // What is beside a command waits until the command is there: before, the guest has not what
 // the pod gives it.
 func TestExecAndInputWaitForTheCommand(t *testing.T) {
-	w := newWorld(t)
-	spec := commandSpec()
-	spec.Stdin = true
-	w.guest.Mute()
-	sb, c := w.started("a", spec)
-	w.guest.SetExec(func(context.Context, vm.Process, vm.Streams) (int32, error) {
-		if w.guest.Main(sb) == nil {
-			t.Error("executed before the command was started")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		spec := commandSpec()
+		spec.Stdin = true
+		release := w.guest.Block("StartMain")
+		sb, c := w.started("a", spec)
+		executed, attached := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := w.svc.Exec(t.Context(), c, vm.ExecRequest{Command: []string{"true"}})
+			executed <- err
+		}()
+		go func() {
+			attached <- w.svc.Attach(t.Context(), c, vm.Streams{Stdin: strings.NewReader("go\n"), Stdout: io.Discard})
+		}()
+		synctest.Wait()
+		for _, call := range []string{"Exec ", "AttachMain "} {
+			if count(w.guest.Calls(), call+sb) != 0 {
+				t.Errorf("%sbefore the command was started", call)
+			}
 		}
-		return 0, nil
+		release()
+		if err := <-executed; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if got := w.guest.Input(sb); got != "go\n" {
+			t.Errorf("input = %q", got)
+		}
+		close(w.streams.of(c))
+		if err := <-attached; err != nil {
+			t.Error(err)
+		}
 	})
-	executed, attached := make(chan error, 1), make(chan error, 1)
-	go func() {
-		_, err := w.svc.Exec(t.Context(), c, vm.ExecRequest{Command: []string{"true"}})
-		executed <- err
-	}()
-	go func() {
-		attached <- w.svc.Attach(t.Context(), c, vm.Streams{Stdin: strings.NewReader("go\n"), Stdout: io.Discard})
-	}()
-	w.called("AwaitAgent " + sb)
-	w.guest.SetSilent(sb, false)
-	if err := <-executed; err != nil {
-		t.Error(err)
-	}
-	w.await("input", func() bool { return w.guest.Input(sb) == "go\n" })
-	close(w.streams.of(c))
-	if err := <-attached; err != nil {
-		t.Error(err)
-	}
 }
 
 func TestExecThatWaitsEndsWithItsCallerAndWithTheContainer(t *testing.T) {
