@@ -131,7 +131,8 @@ func (a *adapters) close() error {
 	return errors.Join(errs...)
 }
 
-// makeFolders makes the two folders, and that of the sockets which libvirt makes. QEMU's user passes through root, and sees nothing.
+// makeFolders makes the two folders, and that of the sockets which libvirt makes. QEMU's
+// user passes through root, and sees nothing.
 func makeFolders(c config.Config) error {
 	sockets := filepath.Dir(nodePaths(c).AgentSocket(""))
 	for _, dir := range []string{c.Root, c.State, sockets} {

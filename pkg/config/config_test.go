@@ -64,6 +64,8 @@ func TestWrongFilesSayWhereAndWhatWouldBeRight(t *testing.T) {
 		"list wanted":            {"cni: {binDirs: /opt}\n", `f:1:16: cni.binDirs: wants a list`},
 		"keys wanted":            {"log: info\n", `f:1:6: log: wants keys and values: level, format`},
 		"relative path":          {"root: var\n", `f:1:7: root: "var" is not an absolute path`},
+		"patience without end":   {"defaults: {agentTimeout: 61m}\n", `defaults.agentTimeout: 1h1m0s is not between 0 and 1h`},
+		"a relative agent":       {"guestAgent: {binary: vmlet-agent}\n", `guestAgent.binary: "vmlet-agent" is not an absolute path`},
 		"streams off loopback":   {"stream: {address: '192.0.2.1:1'}\n", `f:1:19: stream.address: 192.0.2.1 is not a loopback address`},
 		"streams everywhere":     {"stream: {address: '0.0.0.0:1'}\n", `0.0.0.0 is no address that a client could be sent to`},
 		"streams by name":        {"stream: {address: 'localhost:1'}\n", `"localhost:1" is not IP:PORT`},
