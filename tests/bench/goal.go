@@ -39,6 +39,8 @@ var goals = map[string]goal{
 	"daemon_rss_0_vms":     p50(40, unitMiB),
 	"daemon_rss_per_vm":    p50(1, unitMiB),
 	"recover_50_vms":       p99(1000),
+	"exec_sync_true":       ratio(2),
+	"event_delay":          p99(50),
 }
 
 // verdict returns the goal of a result and whether it was met, both "–" without one.

@@ -18,12 +18,15 @@ import (
 const grace = 60 * time.Second
 
 // readyPods starts pods, waits for their guests to say that they are ready, and asks them
-// to power off.
+// to power off. event_delay is how much later than libvirt's event of a guest's end a client
+// of GetContainerEvents has it.
 func readyPods(t *testing.T, n int) outcome {
 	f, v := rivals(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n)*2*grace)
 	defer cancel()
-	var ready, stop, bareReady, bareStop samples
+	clients, err := listenCRI(ctx, v.node)
+	must(t, err)
+	var ready, stop, delay, bareReady, bareStop samples
 	for i := range n {
 		begin := time.Now()
 		bare, err := f.start(ctx)
@@ -40,16 +43,21 @@ func readyPods(t *testing.T, n int) outcome {
 		must(t, err)
 		must(t, awaitReady(ctx, filepath.Join(v.node.LogDir(), p.name, "vm/0.log")))
 		ready.add(time.Since(begin))
+		stopped := f.events.expectStop(p.uuid())
 		must(t, v.stop(ctx, p, int64(grace/time.Second)))
 		ended := time.Now()
 		off, err := f.events.poweredOff(ctx, p.uuid())
 		must(t, err)
 		stop.add(ended.Sub(off))
+		after, err := clients.delay(ctx, p.container, stopped)
+		must(t, err)
+		delay.add(after)
 		must(t, v.remove(ctx, p))
 	}
 	return outcome{results: []Result{
 		newResult("ready_seq", unitMS, ready, bareReady),
 		newResult("stop_graceful", unitMS, stop, bareStop),
+		newResult("event_delay", unitMS, delay, nil),
 	}}
 }
 

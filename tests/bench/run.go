@@ -42,7 +42,8 @@ type outcome struct {
 var scenarios = []scenario{
 	{[]string{"pod_start_seq", "stop_forced"}, 25, podsOneByOne},
 	{[]string{"pod_start_par8"}, 6, podsInParallel},
-	{[]string{"ready_seq", "stop_graceful"}, 10, readyPods},
+	{[]string{"ready_seq", "stop_graceful", "event_delay"}, 10, readyPods},
+	{[]string{"exec_sync_true", "exec_50_parallel"}, 200, execs},
 	{[]string{"list_sandboxes_10", "list_containers_10"}, 500, lists(10)},
 	{[]string{"list_sandboxes_100", "list_containers_100"}, 500, lists(100)},
 	{[]string{"list_sandboxes_1000", "list_containers_1000", "sandbox_status_1000"}, 500, lists(1000)},
