@@ -188,9 +188,9 @@ func commandsOverlap(t *testing.T, env guests) {
 
 func silentGuestIsWaitedFor(t *testing.T, env guests) {
 	const patience = 300 * time.Millisecond
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	began := time.Now()
 	_, err := env.Agent.Exec(ctx, env.Silent, vm.ExecRequest{Command: []string{"true"}})
 	if !errdefs.IsDeadlineExceeded(err) {
 		t.Errorf("got %v", err)

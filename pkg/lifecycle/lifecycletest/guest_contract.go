@@ -157,8 +157,8 @@ func silentGuestIsWaitedFor(t *testing.T, env GuestEnv) {
 			return err
 		},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := call(ctx)
 		if !errdefs.IsDeadlineExceeded(err) || !errdefs.IsUnavailable(err) {
 			t.Errorf("%s: %v", name, err)
