@@ -119,7 +119,7 @@ func (h *Hypervisor) plugShare(ctx context.Context, id string, plan replug) erro
 		})
 	}
 	if err != nil {
-		err = errors.Join(err, daemon.Kill())
+		err = errors.Join(err, daemon.end())
 	}
 	// QEMU has connected, or never will: nobody needs the name any more.
 	return errors.Join(err, h.removeShareSocket(id))

@@ -116,7 +116,7 @@ func newHypervisor(tb testing.TB, owner string) *Hypervisor {
 	tb.Helper()
 	h, err := New(testContext(tb), Config{
 		URI: rig.uri, Owner: owner, LogDir: rig.logDir,
-		ShareSocket: func(id string) string { return filepath.Join(rig.work, "s", id+".sock") },
+		ShareSocket: func(id string) string { return filepath.Join(rig.work, id[:8], "share.sock") },
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -131,7 +131,7 @@ func nothingIsLeftOfShares(t *testing.T, g *guest) {
 			break
 		}
 	}
-	sockets, err := filepath.Glob(filepath.Join(rig.work, "s", "*"))
+	sockets, err := filepath.Glob(filepath.Join(rig.work, "*", "share.sock"))
 	if err != nil || len(sockets) > 0 {
 		t.Errorf("sockets are left: %v, %v", sockets, err)
 	}

@@ -79,6 +79,9 @@ func (w *shareWatch) awaitLoss(ctx context.Context, id string) bool {
 	}
 	defer q.release()
 	daemon, err := openVirtiofsd(root, id)
+	if errors.Is(err, errNotActive) {
+		return w.hasShare(ctx, id) // it has ended before we came
+	}
 	if err != nil {
 		return false
 	}
@@ -89,6 +92,20 @@ func (w *shareWatch) awaitLoss(ctx context.Context, id string) bool {
 	ending, cancel := context.WithTimeout(ctx, endTogether)
 	defer cancel()
 	return errors.Is(waitPIDFD(ending, q.pidfd), context.DeadlineExceeded)
+}
+
+// hasShare tells whether a running guest has the device of a share.
+func (w *shareWatch) hasShare(ctx context.Context, id string) bool {
+	has, err := call(ctx, w.h.eventConn, "look for a share", id, func(s *session) (bool, error) {
+		dom, err := w.h.find(s, id)
+		if err != nil {
+			return false, err
+		}
+		defer free(dom)
+		f, active, err := shareOf(dom, 0)
+		return active && f != nil, err
+	})
+	return err == nil && has
 }
 
 // openVirtiofsd takes hold of the process that ends with the service.

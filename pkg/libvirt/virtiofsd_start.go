@@ -28,19 +28,22 @@ const listenTimeout = 5 * time.Second
 // replug is what a new virtiofsd is started with.
 type replug struct{ source, binary string }
 
+// virtiofsd is a process that we started, a session of its own; ended is closed at its end.
+type virtiofsd struct {
+	pid   int
+	ended chan struct{}
+}
+
 // startVirtiofsd starts a virtiofsd that outlives us, as QEMU does, and returns when it
 // listens.
-func (h *Hypervisor) startVirtiofsd(ctx context.Context, id string, plan replug, socket string) (_ *os.Process, err error) {
-	binary, err := plan.virtiofsd()
+func (h *Hypervisor) startVirtiofsd(ctx context.Context, id string, plan replug, socket string) (_ *virtiofsd, err error) {
+	binary, err := plan.executable()
 	if err != nil {
 		return nil, err
 	}
 	account, err := h.qemuAccount(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(socket), 0o711); err != nil { //nolint:gosec // QEMU's user has to get through
-		return nil, fmt.Errorf("make the folder of sockets: %w", err)
 	}
 	if err := h.removeShareSocket(id); err != nil {
 		return nil, err
@@ -57,20 +60,32 @@ func (h *Hypervisor) startVirtiofsd(ctx context.Context, id string, plan replug,
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start virtiofsd: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	err = awaitSocket(ctx, socket, ended)
+	daemon := &virtiofsd{pid: cmd.Process.Pid, ended: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() //nolint:errcheck // its log says why it ended
+		close(daemon.ended)
+	}()
+	err = awaitSocket(ctx, socket, daemon.ended)
 	if err == nil {
-		// The folder is root's alone, so this is the socket that virtiofsd made.
+		// Only root writes to the folder, so this is the socket that virtiofsd made.
 		err = os.Lchown(socket, int(account.uid), -1)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start virtiofsd, see %s: %w", log.Name(), err), cmd.Process.Kill())
+		return nil, errors.Join(fmt.Errorf("start virtiofsd, see %s: %w", log.Name(), err), daemon.end())
 	}
-	return cmd.Process, nil
+	return daemon, nil
 }
 
-func (r replug) virtiofsd() (string, error) {
+// end ends it, which was not plugged: what is left of it would be taken for one that serves.
+func (v *virtiofsd) end() error {
+	if err := unix.Kill(-v.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("end virtiofsd: %w", err)
+	}
+	<-v.ended
+	return nil
+}
+
+func (r replug) executable() (string, error) {
 	if r.binary != "" {
 		return r.binary, nil
 	}
@@ -83,7 +98,7 @@ func (r replug) virtiofsd() (string, error) {
 }
 
 // awaitSocket waits for a listener's socket: nothing tells of it.
-func awaitSocket(ctx context.Context, socket string, ended <-chan error) error {
+func awaitSocket(ctx context.Context, socket string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -93,8 +108,8 @@ func awaitSocket(ctx context.Context, socket string, ended <-chan error) error {
 			return nil
 		}
 		select {
-		case err := <-ended:
-			return fmt.Errorf("it ended at once: %w", errors.Join(err, errdefs.ErrUnavailable))
+		case <-ended:
+			return fmt.Errorf("it ended at once: %w", errdefs.ErrUnavailable)
 		case <-ctx.Done():
 			return fmt.Errorf("it does not listen: %w", ctx.Err())
 		case <-tick.C:

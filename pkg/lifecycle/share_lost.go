@@ -21,8 +21,9 @@ const repairTimeout = time.Minute
 // repairShare gives a guest whose share has lost its virtiofsd another one. It holds no
 // lock, since it waits for the guest: a VM that ends meanwhile is found so by the next try.
 func (s *Service) repairShare(ctx context.Context, sandboxID string) {
+	lost := false // once it was, it has to be mounted anew, whoever serves it by then
 	again(ctx, "the guest's share has no virtiofsd", func(ctx context.Context) error {
-		err := s.tryRepairShare(ctx, sandboxID)
+		err := s.tryRepairShare(ctx, sandboxID, &lost)
 		if errors.Is(err, errdefs.ErrFailedPrecondition) && s.sharing(sandboxID) {
 			log.From(ctx).Error("the guest's share is lost until the guest reboots", zap.Error(err))
 			return nil
@@ -37,7 +38,7 @@ func (s *Service) sharing(sandboxID string) bool {
 	return ok && c.Status.State == vm.ContainerRunning && len(c.Status.Shares) > 0
 }
 
-func (s *Service) tryRepairShare(ctx context.Context, sandboxID string) error {
+func (s *Service) tryRepairShare(ctx context.Context, sandboxID string, lost *bool) error {
 	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 	defer cancel()
 	c, ok := s.liveContainer(sandboxID)
@@ -49,10 +50,13 @@ func (s *Service) tryRepairShare(ctx context.Context, sandboxID string) error {
 		return err
 	}
 	pids, err := s.deps.Hypervisor.HelperPIDs(ctx, sandboxID)
-	if err != nil || len(pids) > 0 {
+	if err != nil || len(pids) > 0 && !*lost {
 		return err
 	}
-	log.From(ctx).Warn("the guest's share has lost its virtiofsd and gets another one")
+	if !*lost {
+		*lost = true
+		log.From(ctx).Warn("the guest's share has lost its virtiofsd and gets another one")
+	}
 	// The guest is asked only afterwards: to touch a mount whose virtiofsd is dead, even to
 	// unmount it, is to wait for an answer for ever, and keeps the device from being
 	// unplugged. Mounting replaces what is mounted of the old device.

@@ -69,6 +69,25 @@ func TestALostShareIsReplacedAndMountedAnew(t *testing.T) {
 	}
 }
 
+// A guest that could not mount its new share at once does so later.
+func TestAReplacedShareIsMountedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, _ := w.sharing("a")
+		synctest.Wait()
+		before := count(w.guest.Calls(), "MountShares "+sb)
+		w.guest.FailNext("MountShares", errdefs.ErrUnavailable)
+		w.hypervisor.LoseShare(sb)
+		<-time.After(time.Hour)
+		if n := count(w.guest.Calls(), "MountShares "+sb) - before; n != 2 {
+			t.Errorf("mounted %d times, want once more", n)
+		}
+		if n := count(w.hypervisor.Calls(), "ReplugShare "+sb); n != 1 {
+			t.Errorf("plugged %d times", n)
+		}
+	})
+}
+
 func TestAShareThatTheGuestHoldsIsReportedAndComesBackWithAReboot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -67,8 +67,9 @@ func (n Node) Shares() string { return filepath.Join(n.State, "shares") }
 // Share is the tree of one sandbox, which its guest sees by virtiofs.
 func (n Node) Share(id string) string { return filepath.Join(n.Shares(), id) }
 
-// ShareSocket is where QEMU finds the virtiofsd that replaces one that died.
-func (n Node) ShareSocket(id string) string { return filepath.Join(n.State, "virtiofs", id+".sock") }
+// ShareSocket is where QEMU finds the virtiofsd that replaces one that died. QEMU connects
+// by itself, and its user sees nothing in State.
+func (n Node) ShareSocket(id string) string { return filepath.Join(n.Sandbox(id), "share.sock") }
 
 // NetNS holds a bind mount per sandbox's network namespace. Being in this folder is
 // what marks a namespace as ours.
