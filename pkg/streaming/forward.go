@@ -39,6 +39,17 @@ type forwarder struct {
 
 // PortForward implements portforward.PortForwarder.
 func (f *forwarder) PortForward(_ context.Context, id, _ string, port int32, stream io.ReadWriteCloser) error {
+	err := f.forward(id, port, stream)
+	if err != nil && f.ctx.Err() == nil {
+		// The library calls us before it has told the client that its stream is there, and
+		// resets the stream for an error. A client that hears of the reset first never reads
+		// the error. Writing waits for the former; nothing is sent.
+		_, _ = stream.Write(nil) //nolint:errcheck // the error is another one already
+	}
+	return err
+}
+
+func (f *forwarder) forward(id string, port int32, stream io.ReadWriteCloser) error {
 	if !f.s.begin() {
 		return errShutdown
 	}

@@ -4,6 +4,7 @@ package streaming
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -95,6 +96,26 @@ func TestTheClientReadsWhyAPortCouldNotBeReached(t *testing.T) {
 	_ = data.Close()
 	if got := readAll(t, data); got != "82 heard " {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestAnErrorIsReadHoweverSoonItComes(t *testing.T) {
+	s, _ := serve(t, Config{}, cases{forward: func(context.Context, uint16, io.ReadWriteCloser) error {
+		return errors.New("refused")
+	}})
+	conn, err := connect(t, must(t, func() (string, error) { return s.PortForward("p", nil) }), portforward.ProtocolV1Name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // the server may have been first
+	for i := range 500 {
+		data, trouble := forward(t, conn, i, "80")
+		if got := readAll(t, trouble); !strings.Contains(got, "refused") {
+			t.Fatalf("connection %d: %q", i, got)
+		}
+		if got := readAll(t, data); got != "" {
+			t.Fatalf("connection %d: %q", i, got)
+		}
 	}
 }
 

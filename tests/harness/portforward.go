@@ -59,12 +59,7 @@ func (f *Forward) Dial(port int) (*ForwardedConn, error) {
 	if err := errs.Close(); err != nil {
 		return nil, err
 	}
-	headers = headers.Clone()
-	headers.Set("streamType", "data")
-	data, err := f.conn.CreateStream(headers)
-	if err != nil {
-		return nil, fmt.Errorf("open the data stream to port %d: %w", port, err)
-	}
+	// Read from now on: what nobody reads holds up all that comes over the connection.
 	failure := make(chan error, 1)
 	go func() {
 		message, err := io.ReadAll(errs)
@@ -73,6 +68,12 @@ func (f *Forward) Dial(port int) (*ForwardedConn, error) {
 		}
 		failure <- err
 	}()
+	headers = headers.Clone()
+	headers.Set("streamType", "data")
+	data, err := f.conn.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("open the data stream to port %d: %w", port, err)
+	}
 	return &ForwardedConn{ReadWriteCloser: data, failure: failure}, nil
 }
 
