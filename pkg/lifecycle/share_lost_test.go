@@ -13,16 +13,16 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-func (w *world) sharing(name string) (sandboxID, containerID string) {
+func (w *world) sharing() (sandboxID, containerID string) {
 	w.t.Helper()
 	spec := containerSpec(0)
 	spec.Mounts = []vm.Mount{{ContainerPath: "/data", HostPath: w.t.TempDir()}}
-	return w.started(name, spec)
+	return w.started("a", spec)
 }
 
 func TestTheProcessesOfAShareAreChargedToThePod(t *testing.T) {
 	w := newWorld(t)
-	sb, _ := w.sharing("a")
+	sb, _ := w.sharing()
 	helpers, err := w.hypervisor.HelperPIDs(t.Context(), sb)
 	if err != nil || len(helpers) == 0 {
 		t.Fatal(helpers, err)
@@ -48,7 +48,7 @@ func TestALostShareIsReplacedAndMountedAnew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				sb, _ := w.sharing("a")
+				sb, _ := w.sharing()
 				synctest.Wait()
 				before := len(w.guest.Calls())
 				lose(w, sb)
@@ -73,7 +73,7 @@ func TestALostShareIsReplacedAndMountedAnew(t *testing.T) {
 func TestAReplacedShareIsMountedInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		sb, _ := w.sharing("a")
+		sb, _ := w.sharing()
 		synctest.Wait()
 		before := count(w.guest.Calls(), "MountShares "+sb)
 		w.guest.FailNext("MountShares", errdefs.ErrUnavailable)
@@ -91,7 +91,7 @@ func TestAReplacedShareIsMountedInTheEnd(t *testing.T) {
 func TestAShareThatTheGuestHoldsIsReportedAndComesBackWithAReboot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		sb, c := w.sharing("a")
+		sb, c := w.sharing()
 		synctest.Wait()
 		w.hypervisor.FailNext("ReplugShare", errdefs.ErrFailedPrecondition)
 		w.hypervisor.LoseShare(sb)
