@@ -54,7 +54,15 @@ const patience = 20 * time.Second
 func serve(t *testing.T, cfg Config, svc UseCases) (s *Server, stop func()) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	t.Cleanup(func() {
+		var left error
+		for range 20 { // the SPDY library waits a second for who might want to know of an error
+			if left = goleak.Find(before); left == nil {
+				return
+			}
+		}
+		t.Error(left)
+	})
 	if cfg.Address == "" {
 		cfg.Address = "127.0.0.1:0"
 	}
