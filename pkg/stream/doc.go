@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stream copies serial consoles into CRI log files.
+// Package stream copies what containers say into CRI log files and to attached clients: the
+// output of a container's command, or the serial console of a machine that has none.
 //
+//	                             .--clients--> kubectl attach
 //	guest --> QEMU --append--> spool --Consoles--> CRI log file --> kubectl logs
 //	                             |                     |
 //	                             '-- checkpoint -------'   how much of the one is in the other
@@ -11,7 +13,7 @@
 // notes in the checkpoint how far it got, and punches holes into the spool where it
 // was, so that it takes no more room on disk than what is not in the log yet.
 //
-// The log file is in the CRI format (see pkg/crilog). What becomes of the bytes:
+// The log file is in the CRI format (see pkg/crilog). What becomes of a console's bytes:
 //
 //   - A line ends at its LF. Carriage returns before it are dropped, as terminals need
 //     them and logs do not. Elsewhere a carriage return stays, since it means that the
@@ -21,6 +23,10 @@
 //   - A line that is not ended within a second, such as a prompt, is written as a
 //     partial entry; the rest of the line follows with its own.
 //   - All other bytes pass as they are, valid UTF-8 or not.
+//
+// A command's output comes in records (pkg/agentlink/record), each of which is one entry. A
+// guest that writes anything else there costs a line that says how many bytes were not
+// readable, and no more: it cannot stall the log, nor write a line that is not its own.
 //
 // No line is lost and none is written twice, also if this process is killed at any
 // moment: the checkpoint says that the first N bytes of the spool are in the first L
@@ -34,4 +40,8 @@
 // Output is lost when a log cannot be written for so long that more than a configured
 // amount waits in the spool, or when that much was printed while vmlet was away. The
 // oldest is then given up, and a line in the log says how much.
+//
+// An attached client reads the spool as well, beside the log and at its own pace, and has no
+// more in memory than it reads at once. What it has yet to hear is not punched out; one that
+// is too far behind goes on further ahead, with a line that says how much it missed.
 package stream
