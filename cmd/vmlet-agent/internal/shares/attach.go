@@ -30,20 +30,11 @@ func attach(tree int, m *agentv1.ShareMount, device uint64) (string, error) {
 	return at, mountpoint.Attach(tree, at, m.GetReadonly())
 }
 
-// alreadyThere tells whether the mount is at its place. One of a share that was unplugged is
-// taken away.
+// alreadyThere tells whether the mount is at its place.
 func alreadyThere(at string, m *agentv1.ShareMount, device uint64) (bool, error) {
 	top, err := mountpoint.Top(at)
 	if err != nil || top == nil {
 		return false, err
 	}
-	if mountpoint.Device(top) == device {
-		return top.Root == filepath.Join("/", m.GetSource()), nil
-	}
-	if top.FSType == "virtiofs" {
-		if err := mountpoint.Detach(at); err != nil {
-			return false, fmt.Errorf("let go of a share that was unplugged: %w", err)
-		}
-	}
-	return false, nil
+	return mountpoint.Device(top) == device && top.Root == filepath.Join("/", m.GetSource()), nil
 }

@@ -46,6 +46,7 @@ type Shares struct {
 	namespaces *mountns.Set
 	root       string
 	mountTag   func(tag, at string) error
+	answers    func(path string) error
 
 	mu    sync.Mutex
 	bound []place
@@ -56,7 +57,7 @@ type place struct{ namespace, path string }
 
 // New returns shares that are mounted as a whole at root, say /run/vmlet/share.
 func New(namespaces *mountns.Set, root string) *Shares {
-	return &Shares{namespaces: namespaces, root: root, mountTag: mountVirtiofs}
+	return &Shares{namespaces: namespaces, root: root, mountTag: mountVirtiofs, answers: answers}
 }
 
 func mountVirtiofs(tag, at string) error {
@@ -75,7 +76,7 @@ func (s *Shares) Mount(ctx context.Context, req *agentv1.MountSharesRequest) err
 				m.GetSource(), m.GetPath(), errdefs.ErrInvalidArgument)
 		}
 	}
-	device, err := s.mountShare(ctx, req.GetTag())
+	device, err := s.mountShare(ctx, req.GetTag(), req.GetNamespace())
 	if err != nil {
 		return err
 	}
@@ -91,33 +92,27 @@ func (s *Shares) Mount(ctx context.Context, req *agentv1.MountSharesRequest) err
 }
 
 // mountShare mounts the share as a whole and returns its device, by which its mounts are
-// known.
-func (s *Shares) mountShare(ctx context.Context, tag string) (device uint64, err error) {
+// known. Where the device was unplugged, its mounts are taken away first, all of them: what
+// is below a dead one cannot even be looked at.
+func (s *Shares) mountShare(ctx context.Context, tag, namespace string) (device uint64, err error) {
+	device, dead, err := s.mounted()
+	if err != nil || device != 0 && !dead {
+		return device, err
+	}
+	if dead {
+		if err := s.unmountAll(device, namespace); err != nil {
+			return 0, fmt.Errorf("let go of a share that was unplugged: %w", err)
+		}
+	}
 	err = s.namespaces.Do(holder, func() error {
 		if err := os.MkdirAll(s.root, 0o700); err != nil {
 			return fmt.Errorf("make a mount point for the share: %w", err)
 		}
-		top, err := mountpoint.Top(s.root)
-		if err != nil {
-			return err
-		}
-		if top != nil {
-			err := answers(s.root)
-			if err == nil {
-				device = mountpoint.Device(top)
-				return nil
-			}
-			if !isUnplugged(err) {
-				return err
-			}
-			if err := mountpoint.Detach(s.root); err != nil {
-				return fmt.Errorf("let go of a share that was unplugged: %w", err)
-			}
-		}
 		if err := s.awaitTag(ctx, tag); err != nil {
 			return err
 		}
-		if top, err = mountpoint.Top(s.root); err != nil || top == nil {
+		top, err := mountpoint.Top(s.root)
+		if err != nil || top == nil {
 			return errors.Join(err, fmt.Errorf("the mounted share is not to be found"))
 		}
 		device = mountpoint.Device(top)

@@ -201,3 +201,27 @@ func TestUnknownTagIsUnavailable(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestUnpluggedShareIsMountedAnew(t *testing.T) {
+	g := newGuest(t)
+	at := g.dir + "/data"
+	data := &agentv1.ShareMount{Source: "0-data", Path: at}
+	g.must(g.mount("container", data))
+	g.answers = func(string) error {
+		g.answers = answers
+		return unix.ENOTCONN
+	}
+	g.must(g.mount("container", data))
+	if g.mounted != 2 {
+		t.Errorf("the share was mounted %d times, want twice", g.mounted)
+	}
+	g.reads("container", at+"/f", "data")
+	g.in("container", func() error {
+		mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+		g.must(err)
+		if n := strings.Count(string(mounts), " "+at+" "); n != 1 {
+			t.Errorf("%d mounts, want one:\n%s", n, mounts)
+		}
+		return nil
+	})
+}

@@ -30,7 +30,7 @@ func (s *Shares) Unmount(req *agentv1.UnmountSharesRequest) error {
 			return fmt.Errorf("the share is in use: %s: %w", strings.Join(held, ", "), errdefs.ErrFailedPrecondition)
 		}
 	}
-	if err := s.unmountAll(device); err != nil {
+	if err := s.unmountAll(device, ""); err != nil {
 		return fmt.Errorf("unmount share %q: %w", req.GetTag(), err)
 	}
 	s.bound = nil
@@ -45,7 +45,7 @@ func (s *Shares) mounted() (device uint64, dead bool, err error) {
 			return err
 		}
 		device = mountpoint.Device(top)
-		err = answers(s.root)
+		err = s.answers(s.root)
 		if dead = isUnplugged(err); dead {
 			err = nil
 		}
@@ -54,11 +54,11 @@ func (s *Shares) mounted() (device uint64, dead bool, err error) {
 	return device, dead, err
 }
 
-// unmountAll takes all mounts of a device away, in the guest's own namespace, in those of
-// containers and in the one that holds it whole. They are detached: a process that has
+// unmountAll takes all mounts of a device away, in the guest's own namespace, in this one, in
+// those of containers that are known and in the one that holds it whole. They are detached: a process that has
 // come to hold one since it was looked for keeps its file, and the device stays until then.
-func (s *Shares) unmountAll(device uint64) error {
-	namespaces := map[string]bool{"": true, holder: true}
+func (s *Shares) unmountAll(device uint64, namespace string) error {
+	namespaces := map[string]bool{"": true, holder: true, namespace: true}
 	for _, b := range s.bound {
 		namespaces[b.namespace] = true
 	}
