@@ -146,6 +146,15 @@ POD
   cat >"$run/container.json" <<CONTAINER
 { "metadata": { "name": "vm", "attempt": 0 }, "image": { "image": "$(image)" }, "log_path": "vm.log", "linux": {} }
 CONTAINER
+  cat >"$run/job-pod.json" <<POD
+{ "metadata": { "name": "job", "namespace": "default", "uid": "job-1", "attempt": 0 },
+  "hostname": "job", "log_directory": "$run/logs", "linux": {} }
+POD
+  cat >"$run/job.json" <<JOB
+{ "metadata": { "name": "job", "attempt": 0 }, "image": { "image": "$(image)" }, "log_path": "job.log", "linux": {},
+  "command": ["sh", "-c", "echo \"\$GREETING from \$(hostname), as \$(id -un)\"; exit 7"],
+  "envs": [{ "key": "GREETING", "value": "hello" }] }
+JOB
 }
 
 start_vmlet() {
@@ -165,6 +174,22 @@ run_pod() {
   crictl create "$(pod)" "$run/container.json" "$run/pod.json" >"$run/container.id"
   crictl start "$(container)" >/dev/null
 }
+
+# job runs a pod whose VM does one thing and ends.
+job() {
+  local pod container
+  pod=$(crictl runp "$run/job-pod.json")
+  container=$(crictl create "$pod" "$run/job.json" "$run/job-pod.json")
+  crictl start "$container" >/dev/null
+  until_ok 60 has_exited "$container"
+  crictl logs "$container"
+  say_exit "$container"
+  crictl rmp -f "$pod" >/dev/null
+}
+has_exited() { [ "$(crictl inspect -o go-template --template '{{.status.state}}' "$1")" = CONTAINER_EXITED ]; }
+say_exit() {
+  crictl inspect -o go-template --template '{{.status.state}}, exit code {{.status.exitCode}}, {{.status.reason}}' "$1"
+}
 pod() { cat "$run/pod.id"; }
 container() { cat "$run/container.id"; }
 
@@ -179,12 +204,25 @@ console() {
 }
 console_says() { crictl logs "$(container)" | grep -q "$1"; }
 
+exec_in_it() { echo 'hello from the host' | crictl exec -i "$(container)" sh -c 'uname -a; cat'; }
+
+# forward fetches the page through the daemon, from a port of the guest's loopback.
+forward() {
+  local port
+  # Port 0: a free one.
+  background forward "$bin/crictl" -c "$run/crictl.yaml" port-forward "$(pod)" 0:80
+  until_ok 10 grep -q 'Forwarding from' "$run/forward.log"
+  port=$(sed -n 's/.*Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$run/forward.log")
+  in_net curl -sS -f -m 5 "http://127.0.0.1:$port/boot-id"
+  end forward
+}
+
 # crictl clears the screen before its table.
 stats() { crictl stats "$(container)" | sed 's/\x1b\[[0-9]*[A-Z]//g'; }
 
 stop_vm() {
   crictl stop --timeout 30 "$(container)" >/dev/null
-  crictl inspect -o go-template --template '{{.status.state}}, exit code {{.status.exitCode}}, {{.status.reason}}' "$(container)"
+  say_exit "$(container)"
 }
 
 remove_pod() {
@@ -227,7 +265,8 @@ The VM is running. Some things to try, and at the end: make demo-down
   $bin/crictl pods
   $bin/crictl ps
   $bin/crictl logs -f $(container)
-  $bin/crictl exec -s $(container) uname -a
+  $bin/crictl exec -it $(container) sh
+  $bin/crictl attach -it $(container)                # the serial console; ^C leaves it
   $bin/crictl stats $(container)
   $bin/vmletctl --address $socket ps
   ${enter[*]} curl http://$(cat "$run/ip")/
@@ -253,7 +292,8 @@ up() {
   step "its IP" pod_ip
   step "its page over HTTP" page_answers
   step "its console log" console
-  step "exec uname -a in it" crictl exec -s "$(container)" uname -a
+  step "exec in it: uname -a, and cat of what comes from here" exec_in_it
+  step "its boot id, through a forwarded port" forward
   step "its stats" stats
   if [ -n "${KEEP:-}" ]; then
     trap - EXIT
@@ -263,6 +303,7 @@ up() {
   step "stop it: the guest powers itself off" stop_vm
   step "its page is gone" no_page
   step "remove the pod" remove_pod
+  step "a pod whose VM runs one command" job
   step "nothing is left of it" nothing_left
   step "end what the demo started" down
   trap - EXIT
