@@ -53,9 +53,10 @@ func (p part) Write(b []byte) (int, error) {
 	return p.b.Write(b)
 }
 
-func (r *room) attach(cs *Consoles, id string) *ear {
+// attach is for container c.
+func (r *room) attach(cs *Consoles) *ear {
 	r.t.Helper()
-	deliver, err := cs.Subscribe(r.t.Context(), id)
+	deliver, err := cs.Subscribe(r.t.Context(), "c")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -111,10 +112,10 @@ func TestAttachedClientsHearAConsoleFromNowOn(t *testing.T) {
 	c := r.console("c")
 	r.follow(cs, c)
 	r.print(c, "before\r\n")
-	first := r.attach(cs, "c")
+	first := r.attach(cs)
 	r.print(c, "login: ") // heard at once, though the log waits for the line's end
 	first.waitFor("login: ", "")
-	second := r.attach(cs, "c")
+	second := r.attach(cs)
 	r.print(c, "root\r\n\x1b[2J\xff")
 	first.waitFor("login: root\r\n\x1b[2J\xff", "")
 	r.finish(cs, c)
@@ -141,7 +142,7 @@ func TestAttachedClientsHearTheStreamsOfACommandApart(t *testing.T) {
 	r.follow(cs, c)
 	before := record.Append(nil, 0, []byte("before"))
 	r.print(c, string(before[:3])) // a record is half there
-	e := r.attach(cs, "c")
+	e := r.attach(cs)
 	r.print(c, string(before[3:]))
 	r.print(console, "not the command's")
 	r.print(c, string(record.Append(record.Append(nil, 0, []byte("a\r")), record.Stderr, []byte("b"))))
@@ -165,7 +166,7 @@ func TestAClientHearsTheEndThoughTheLogCannotBeWritten(t *testing.T) {
 	cs := r.consoles(nil)
 	c := r.console("c")
 	r.follow(cs, c)
-	e := r.attach(cs, "c")
+	e := r.attach(cs)
 	cs.mu.Lock()
 	cs.followed["c"].k.writeAt = func(*os.File, []byte, int64) (int, error) { return 0, errors.New("no room") }
 	cs.mu.Unlock()
@@ -191,7 +192,7 @@ func TestStalledClientsHoldUpNobody(t *testing.T) {
 	const clients, stalled, line = 20, 5, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n"
 	var ears []*ear
 	for range clients - stalled {
-		ears = append(ears, r.attach(cs, "c"))
+		ears = append(ears, r.attach(cs))
 	}
 	gate := make(chan struct{})
 	var readers sync.WaitGroup
@@ -384,7 +385,7 @@ func TestAClientsEndIsItsOwn(t *testing.T) {
 	cs := r.consoles(nil)
 	c := r.console("c")
 	r.follow(cs, c)
-	stays := r.attach(cs, "c")
+	stays := r.attach(cs)
 	gone := errors.New("gone")
 	deliver, err := cs.Subscribe(t.Context(), "c")
 	if err != nil {

@@ -239,7 +239,7 @@ func (w *world) end() {
 		w.countdown = -1
 	}
 	all := w.look()
-	got, want := "", ""
+	var got, want string
 	if w.format == vm.ConsoleRecords {
 		got, want = strings.Join(entries(w.t, all), "\n"), strings.Join(wantedEntries(w.printed), "\n")
 	} else {

@@ -76,7 +76,7 @@ func TestAnOpenConsoleIsReadAndNothingIsEchoed(t *testing.T) {
 	flood := strings.Repeat("output of the guest\r\n", 10000)
 	written := make(chan error, 1)
 	go func() {
-		_, err := io.WriteString(qemu, flood)
+		_, err := qemu.WriteString(flood)
 		written <- err
 	}()
 	select {

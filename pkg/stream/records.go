@@ -20,6 +20,8 @@ type scanner struct{ decoder record.Decoder }
 
 // next looks at what buf begins with: zeros, which mean nothing, and then n bytes. These are
 // a record, or broken: what no agent has written. n is 0 when buf does not hold the whole.
+//
+//nolint:revive // four results that belong together
 func (s *scanner) next(buf []byte) (r record.Record, zeros, n int, broken bool) {
 	for zeros < len(buf) && buf[zeros] == 0 {
 		zeros++

@@ -54,7 +54,7 @@ func remark(e crilog.Entry) (n int, is bool) {
 // longest is the most bytes without a zero that may be a record.
 var longest = func() int {
 	none := bytes.Repeat([]byte{1}, 2*longestRecord)
-	_, n, _ := new(record.Decoder).Next(none)
+	_, n, _ := new(record.Decoder).Next(none) //nolint:errcheck // it is malformed
 	return n
 }()
 

@@ -82,10 +82,18 @@ func (c *spdyClient) open(kind string) httpstream.Stream {
 
 // result is what the server says at the end.
 type result struct {
-	Status, Message string
-	Details         struct {
-		Causes []struct{ Reason, Message string }
-	}
+	Status  string  `json:"status"`
+	Message string  `json:"message"`
+	Details details `json:"details"`
+}
+
+type details struct {
+	Causes []cause `json:"causes"`
+}
+
+type cause struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
 }
 
 // code is the exit code, -1 for an end without one.
@@ -116,6 +124,9 @@ func (c *spdyClient) result() result {
 	c.t.Helper()
 	return parseResult(c.t, []byte(readAll(c.t, c.status)))
 }
+
+// shut closes a stream or a connection, which the other side may have done before.
+func shut(c io.Closer) { _ = c.Close() } //nolint:errcheck // said above
 
 func readAll(t *testing.T, r io.Reader) string {
 	t.Helper()

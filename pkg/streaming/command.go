@@ -49,6 +49,8 @@ type executor struct {
 
 // ExecInContainer implements remotecommand.Executor. A code other than 0 is a
 // CodeExitError, the only error whose code reaches the client.
+//
+//nolint:revive // the library's arguments
 func (e executor) ExecInContainer(
 	ctx context.Context, _, _, id string, cmd []string, in io.Reader, out, errOut io.WriteCloser, tty bool,
 	resize <-chan remotecommand.TerminalSize, _ time.Duration,
@@ -63,6 +65,8 @@ func (e executor) ExecInContainer(
 }
 
 // AttachContainer implements remotecommand.Attacher.
+//
+//nolint:revive // the library's arguments
 func (e executor) AttachContainer(
 	ctx context.Context, _, _, id string, in io.Reader, out, errOut io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize,
 ) error {

@@ -28,7 +28,7 @@ func TestExecBySPDY(t *testing.T) {
 	want := Wanted{Stdin: true, Stdout: true, Stderr: true}
 	c := dialSPDY(t, must(t, func() (string, error) { return s.Exec("c", []string{"a", "command"}, want) }), want, nil)
 	write(t, c.stdin, "hello")
-	_ = c.stdin.Close()
+	shut(c.stdin)
 	out, errOut, end := readAll(t, c.stdout), readAll(t, c.stderr), c.result()
 	if out != "out hello" || errOut != "err hello" || end.code() != 42 {
 		t.Errorf("got %q, %q, %+v", out, errOut, end)
@@ -87,11 +87,11 @@ func TestAClientThatGoesEndsItsCommand(t *testing.T) {
 	for name, dial := range map[string]func(t *testing.T, address string, want Wanted) (leave func()){
 		"SPDY": func(t *testing.T, address string, want Wanted) func() {
 			c := dialSPDY(t, address, want, nil)
-			return func() { _ = c.conn.Close() }
+			return func() { shut(c.conn) }
 		},
 		"WebSocket": func(t *testing.T, address string, want Wanted) func() {
 			c := dialWebSocket(t, address)
-			return func() { _ = c.Close() }
+			return func() { shut(c) }
 		},
 	} {
 		for _, want := range []Wanted{{Stdout: true}, {Stdin: true, Stdout: true, TTY: true}} {
@@ -124,7 +124,7 @@ func TestAttach(t *testing.T) {
 	want := Wanted{Stdin: true, Stdout: true}
 	c := dialSPDY(t, must(t, func() (string, error) { return s.Attach("c", want) }), want, nil)
 	write(t, c.stdin, "hello")
-	_ = c.stdin.Close()
+	shut(c.stdin)
 	if got, end := readAll(t, c.stdout), c.result(); got != "attached hello" || end.code() != 0 {
 		t.Errorf("got %q, %+v", got, end)
 	}

@@ -34,6 +34,7 @@ type conn struct {
 // listener accepts connections that know when their clients have gone.
 type listener struct{ net.Listener }
 
+// Accept implements net.Listener.
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {

@@ -40,7 +40,7 @@ func TestManyConnectionsThroughOnePortForward(t *testing.T) {
 			data, trouble := forward(t, conn, i, fmt.Sprint(8000+i))
 			said := strings.Repeat(fmt.Sprint("message ", i), 1000)
 			write(t, data, said)
-			_ = data.Close() // the half-close, after which the answer comes
+			shut(data) // the half-close, after which the answer comes
 			if got := readAll(t, data); got != fmt.Sprintf("%d heard %s", 8000+i, said) {
 				t.Errorf("connection %d got %d bytes", i, len(got))
 			}
@@ -72,7 +72,7 @@ func TestTheGuestMayEndItsDirectionFirst(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	write(t, data, "still here")
-	_ = data.Close()
+	shut(data)
 	if got := <-heard; got != "still here" {
 		t.Errorf("the guest heard %q", got)
 	}
@@ -93,7 +93,7 @@ func TestTheClientReadsWhyAPortCouldNotBeReached(t *testing.T) {
 	}
 	s.svc = cases{forward: echo(t)} // one that failed ends no other
 	data, _ := forward(t, conn, 2, "82")
-	_ = data.Close()
+	shut(data)
 	if got := readAll(t, data); got != "82 heard " {
 		t.Errorf("got %q", got)
 	}
@@ -133,7 +133,7 @@ func TestAClientThatGoesEndsItsConnections(t *testing.T) {
 	}
 	forward(t, conn, 1, "80")
 	closed(t, "the connection", running)
-	_ = conn.Close()
+	shut(conn)
 	closed(t, "the connection's end", ended)
 }
 

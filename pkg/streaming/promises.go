@@ -43,7 +43,7 @@ func newPromises(now func() time.Time) *promises {
 // a client is who asked, so it cannot be guessed. ResourceExhausted if too many wait.
 func (p *promises) make(kind string, serve http.HandlerFunc) (path string, err error) {
 	token := make([]byte, 16)
-	_, _ = rand.Read(token) //nolint:errcheck // it never fails, says crypto/rand
+	_, _ = rand.Read(token) // it never fails, says crypto/rand
 	path = "/" + kind + "/" + base64.RawURLEncoding.EncodeToString(token)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -71,9 +71,9 @@ func serve(t *testing.T, cfg Config, svc UseCases) (s *Server, stop func()) {
 		t.Fatal(err)
 	}
 	s.drainTime, s.farewell = 500*time.Millisecond, time.Second
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func(s *Server) { done <- s.Run(ctx) }(s)
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -213,7 +213,7 @@ func TestStreamsByTLS(t *testing.T) {
 		}
 		c := dialSPDY(t, address, want, &tls.Config{RootCAs: roots})
 		write(t, c.stdin, "over TLS")
-		_ = c.stdin.Close()
+		shut(c.stdin)
 		if got, code := readAll(t, c.stdout), c.result().code(); got != "over TLS" || code != 5 {
 			t.Errorf("got %q, exit code %d", got, code)
 		}

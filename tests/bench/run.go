@@ -49,6 +49,9 @@ var scenarios = []scenario{
 	{[]string{"list_sandboxes_1000", "list_containers_1000", "sandbox_status_1000"}, 500, lists(1000)},
 	{[]string{"daemon_rss_0_vms", "daemon_rss_10_vms", "daemon_rss_50_vms", "daemon_rss_per_vm", "recover_50_vms"}, 10, manyVMs},
 	{[]string{"pull_throughput"}, 8, pulls},
+	{[]string{"log_throughput"}, 3, logThroughput},
+	{[]string{"portforward_throughput"}, 5, portForwards},
+	{[]string{"attach_20_clients_rss"}, 5, attachedMemory},
 }
 
 // Run measures, prints the report and writes out/bench.json.
