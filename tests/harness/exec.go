@@ -34,7 +34,7 @@ type Session struct {
 
 // StartExec begins a command in the present container with its streams connected.
 func (r *Running) StartExec(ctx context.Context, s Streams, command ...string) (*Session, error) {
-	res, err := r.node.RuntimeServiceClient.Exec(ctx, &runtimeapi.ExecRequest{
+	res, err := r.node.Exec(ctx, &runtimeapi.ExecRequest{
 		ContainerId: r.ContainerID, Cmd: command, Tty: s.TTY, Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil,
 	})
 	if err != nil {
@@ -149,10 +149,15 @@ func (s *Session) Wait() (exitCode int, err error) {
 // cause ExitCode holds an exit code that is not 0.
 func parseStatus(message []byte) (exitCode int, err error) {
 	var status struct {
-		Status, Message, Reason string
-		Details                 struct {
-			Causes []struct{ Reason, Message string }
-		}
+		Status  string `json:"status"`
+		Message string `json:"message"`
+		Reason  string `json:"reason"`
+		Details struct {
+			Causes []struct {
+				Reason  string `json:"reason"`
+				Message string `json:"message"`
+			} `json:"causes"`
+		} `json:"details"`
 	}
 	if err := json.Unmarshal(message, &status); err != nil {
 		return 0, fmt.Errorf("no status on the error stream: %q", message)

@@ -35,7 +35,7 @@ func makeVolumes(t *testing.T) volumes {
 	writeFile(t, v.hosts, "127.0.0.1\tlocalhost\n10.1.2.3\tfriend\n")
 	writeFile(t, v.termination, "")
 	for _, d := range []string{v.config, v.data, v.readonly} {
-		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // as kubelet makes them
+		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,7 +61,7 @@ func (v volumes) mounts() []*runtimeapi.Mount {
 
 func writeFile(t *testing.T, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // as kubelet writes them
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -70,11 +70,11 @@ func writeFile(t *testing.T, path, text string) {
 // writer does: a new folder, and the link ..data renamed over.
 func atomicWrite(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
-	fresh, err := os.MkdirTemp(dir, "..2026_")
+	fresh, err := os.MkdirTemp(dir, "..2026_") //nolint:usetesting // in that very folder
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(fresh, 0o755); err != nil { //nolint:gosec // as kubelet does
+	if err := os.Chmod(fresh, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range files {

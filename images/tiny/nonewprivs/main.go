@@ -11,6 +11,6 @@ import (
 
 func main() {
 	if _, err := os.Stdout.WriteString("Effective uid: " + strconv.Itoa(os.Geteuid()) + "\n"); err != nil {
-		os.Exit(1)
+		panic(err)
 	}
 }
