@@ -174,12 +174,18 @@ func (s *Shares) remember(p place) {
 }
 
 // answers asks the host for something about the share. What was unplugged is ENOTCONN; a
-// virtiofsd that died unseen answers nothing, and whoever asks waits with it.
+// virtiofsd that died unseen answers nothing, and whoever asks waits with it: a thread other
+// than the caller's, which has the namespace, and so it is asked by a descriptor.
 func answers(path string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
 	answer := make(chan error, 1)
 	go func() {
 		var st unix.Statfs_t
-		answer <- unix.Statfs(path, &st)
+		err := unix.Fstatfs(fd, &st)
+		answer <- errors.Join(err, unix.Close(fd))
 	}()
 	select {
 	case err := <-answer:
