@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmlet/vmlet/pkg/agentlink/record"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -36,8 +37,8 @@ func TestMain(m *testing.M) {
 // followForever reopens the log for each line that it reads, and says that it did.
 func followForever(text string) error {
 	paths := strings.Split(text, "\n")
-	c := vm.Console{ContainerID: paths[0], Spool: paths[1], Checkpoint: paths[2], Log: paths[3]}
-	cs := NewConsoles(ConsoleOptions{OnError: func(_ string, err error) { fmt.Println(err) }})
+	c := vm.Console{ContainerID: paths[0], Spool: paths[1], Checkpoint: paths[2], Log: paths[3], Format: vm.ConsoleFormat(paths[4])}
+	cs := NewConsoles(ConsoleOptions{SpoolCap: unbounded, OnError: func(_ string, err error) { fmt.Println(err) }})
 	if err := cs.Follow(context.Background(), c); err != nil {
 		return err
 	}
@@ -51,6 +52,9 @@ func followForever(text string) error {
 	return nil
 }
 
+// unbounded is a spool cap for a guest that prints faster than a busy machine logs.
+const unbounded = 1 << 40
+
 type child struct {
 	*exec.Cmd
 
@@ -60,7 +64,7 @@ type child struct {
 
 func startChild(t *testing.T, c vm.Console) *child {
 	t.Helper()
-	text := strings.Join([]string{c.ContainerID, c.Spool, c.Checkpoint, c.Log}, "\n")
+	text := strings.Join([]string{c.ContainerID, c.Spool, c.Checkpoint, c.Log, string(c.Format)}, "\n")
 	ch := &child{Cmd: exec.Command(os.Args[0])}
 	ch.Env = append(os.Environ(), childConsole+"="+text)
 	var err error
@@ -93,8 +97,16 @@ func (ch *child) kill(t *testing.T) {
 
 // TestKilledProcessesLoseAndDoubleNothing kills real processes while a guest prints.
 func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
+	for _, format := range []vm.ConsoleFormat{vm.ConsoleRaw, vm.ConsoleRecords} {
+		t.Run(string(format), func(t *testing.T) { killProcesses(t, format) })
+	}
+}
+
+func killProcesses(t *testing.T, format vm.ConsoleFormat) {
+	t.Helper()
 	r := newRoom(t)
 	c := r.console("c")
+	c.Format = format
 	stop := make(chan struct{})
 	end := sync.OnceFunc(func() { close(stop) })
 	var printed strings.Builder
@@ -109,6 +121,9 @@ func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
 				return
 			default:
 				output := fmt.Sprintf("line %d %s\r\n", n, strings.Repeat("x", random.IntN(3000)))
+				if format == vm.ConsoleRecords {
+					output = string(record.Append(nil, record.Flags(random.IntN(4)), []byte(strings.TrimSuffix(output, "\r\n"))))
+				}
 				cut := random.IntN(len(output))
 				r.print(c, output[:cut])
 				r.print(c, output[cut:])
@@ -143,14 +158,27 @@ func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
 	}
 	end()
 	guest.Wait()
-	r.finish(r.consoles(nil), c)
-	var got strings.Builder
-	for n := 1; n <= rotated; n++ {
-		got.WriteString(r.log(fmt.Sprint(c.Log, ".", n)))
+	r.finish(r.consoles(func(cs *Consoles) { cs.limits.spoolCap = unbounded }), c)
+	var log []byte
+	for n := 1; n <= rotated+1; n++ {
+		path := fmt.Sprint(c.Log, ".", n)
+		if n > rotated {
+			path = c.Log
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log = append(log, b...)
 	}
-	got.WriteString(r.log(c.Log))
-	if want := wanted([]byte(printed.String())); got.String() != want {
-		t.Error(difference(got.String(), want))
+	var got, want string
+	if format == vm.ConsoleRecords {
+		got, want = strings.Join(entries(t, log), "\n"), strings.Join(wantedEntries([]byte(printed.String())), "\n")
+	} else {
+		got, want = text(t, log), wanted([]byte(printed.String()))
+	}
+	if got != want {
+		t.Error(difference(got, want))
 	}
 	if printed.Len() == 0 {
 		t.Error("nothing was printed")
