@@ -91,12 +91,13 @@ func TestEverySkipHasItsReason(t *testing.T) {
 	}
 }
 
-// run runs critest and returns what came of each spec. Its exit status is not looked at: the
+// run runs critest on the "host" of TestMain and returns what came of each spec. Its exit status is not looked at: the
 // report says more.
 func run(t *testing.T, args ...string) map[string]result {
 	t.Helper()
 	report := filepath.Join(t.TempDir(), "junit.xml")
-	cmd := exec.CommandContext(t.Context(), harness.Bin("critest"), append(args, "-ginkgo.no-color", "-ginkgo.junit-report="+report)...)
+	cmd := exec.CommandContext(t.Context(), "nsenter", append([]string{"--mount=/proc/" + os.Getenv(hostVar) + "/ns/mnt", "--wd=.",
+		harness.Bin("critest"), "-ginkgo.no-color", "-ginkgo.junit-report=" + report}, args...)...)
 	out, err := cmd.CombinedOutput()
 	t.Logf("critest: %v\n%s", err, out)
 	return readReport(t, report)

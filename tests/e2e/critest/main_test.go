@@ -11,27 +11,41 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
-// insideVar marks the process that runs in namespaces of the suite's own.
-const insideVar = "VMLET_CRITEST_INSIDE"
+// hostVar holds the process whose mount namespace stands for the host's; it is empty in that
+// process itself.
+const hostVar = "VMLET_CRITEST_HOST"
 
-// TestMain runs the tests, and the node with them, in mount and IPC namespaces of their own:
-// some specs mount file systems that the node has to see, or make shared memory, and leave
-// them there.
+// TestMain runs the tests in namespaces of their own, since some specs mount file systems or
+// make shared memory, and leave them there:
+//
+//	this process -> the suite's "host" -> the node's mount namespace, its slave
+//
+// The suite works in the first, as a kubelet does on the host. The node is in the second, as
+// in a container that the host's mounts propagate to.
 func TestMain(m *testing.M) {
-	if os.Getenv(insideVar) != "" {
-		harness.Main(m)
+	host, inside := os.LookupEnv(hostVar)
+	var err error
+	switch {
+	case !inside:
+		err = again("", &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC})
+	case host == "":
+		if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err == nil {
+			err = again(strconv.Itoa(os.Getpid()), &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS})
+		}
+	default:
+		if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err == nil {
+			harness.Main(m)
+		}
 	}
-	cmd := exec.Command(os.Args[0], os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVar+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC, Pdeathsig: syscall.SIGTERM}
-	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -41,4 +55,14 @@ func TestMain(m *testing.M) {
 	}
 	fmt.Fprintln(os.Stderr, "critest: these tests need root:", err)
 	os.Exit(1)
+}
+
+// again runs this very binary in other namespaces.
+func again(host string, attr *syscall.SysProcAttr) error {
+	cmd := exec.Command(os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), hostVar+"="+host)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = attr
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	return cmd.Run()
 }
