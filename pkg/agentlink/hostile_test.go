@@ -288,7 +288,9 @@ func TestMessagesAreBoundedByWhatArrivesAndByTheirLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guest.send(c, append(muxBytes(muxData, 4, 7, 2), 5, 1)) // FIN in mid-message
+	// FIN in mid-message: in a frame of its own, since it ends a stream before what comes with it.
+	guest.send(c, append(muxBytes(muxData, 0, 7, 2), 5, 1))
+	guest.send(c, muxBytes(muxWindow, 4, 7, 0))
 	if err := st4.Receive(&agentv1.Reply{}); !errdefs.IsUnavailable(err) {
 		t.Errorf("half a message: %v", err)
 	}
