@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build integration
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/tests/harness"
+)
+
+// TestVirtiofsdKilled: its end is seen, and repaired or told.
+func TestVirtiofsdKilled(t *testing.T) {
+	v := makeVolumes(t)
+	node := harness.StartNode(t)
+	pod := node.Run(harness.Pod{
+		Name: "virtiofsd", Command: []string{"sh", "-c", "echo up; while :; do sleep 1; done"},
+		Container: func(c *runtimeapi.ContainerConfig) { c.Mounts = v.mounts() },
+	})
+	pod.WaitLog("up")
+	pids := processesWith(t, "virtiofsd", pod.SandboxID)
+	if len(pids) == 0 {
+		t.Fatal("no virtiofsd has the sandbox's share")
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+	// Whoever touches the share before it has another virtiofsd waits for the dead one for ever,
+	// and keeps the guest from letting go of the device: that is reported, not repaired.
+	node.Eventually(90*time.Second, func() error {
+		for _, pid := range processesWith(t, "virtiofsd", pod.SandboxID) {
+			if !slices.Contains(pids, pid) {
+				return nil
+			}
+		}
+		return errors.New("there is no other virtiofsd")
+	})
+	node.Eventually(90*time.Second, func() error {
+		st := pod.Status()
+		if st.GetState() == runtimeapi.ContainerState_CONTAINER_EXITED {
+			if !strings.Contains(st.GetMessage(), "virtiofs") {
+				return fmt.Errorf("it ended with %d %s (%s), which says nothing of virtiofs", st.GetExitCode(), st.GetReason(), st.GetMessage())
+			}
+			return nil
+		}
+		out, err := pod.TryExec(t.Context(), "timeout", "3", "cat", "/data/from-host")
+		if err != nil {
+			return err
+		}
+		return hasText(out, "hello guest")
+	})
+}
+
+// processesWith are the processes that have all of the words on their command line.
+func processesWith(t *testing.T, words ...string) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+next:
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil {
+			continue // it has ended
+		}
+		for _, word := range words {
+			if !strings.Contains(string(cmdline), word) {
+				continue next
+			}
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
