@@ -157,22 +157,15 @@ func (c *counted) Write(p []byte) (int, error) {
 func TestAnIdleAgentDoesNothing(t *testing.T) {
 	a := bootTiny(t)
 	awaitBoot(t, a)
-	run(t, a, "true")
-	// Not its CPU time: how much a wake-up takes is the host's to say.
-	wakeUps := func() int {
-		n, err := strconv.Atoi(run(t, a, `cat /proc/$(pidof vmlet-agent)/task/*/status | awk '/ctxt_switches/ { n += $2 } END { print n }'`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
+	// Not its CPU time: how much a wake-up takes is the host's to say. Counted in the guest, for a call more
+	// would wake it; and late, since the Go runtime gives memory back in small steps for a while.
+	const count = `wakeUps() { cat /proc/$(pidof vmlet-agent)/task/*/status | awk '/ctxt_switches/ { n += $2 } END { print n }'; }
+		sleep 25; before=$(wakeUps); sleep 10; echo $(($(wakeUps) - before))`
+	n, err := strconv.Atoi(run(t, a, count)) // idle is what lasts
+	if err != nil || n > 30 {
+		t.Errorf("%d wake-ups in 10 s, %v", n, err)
 	}
-	first, second := wakeUps(), wakeUps()
-	time.Sleep(20 * time.Second) // idle is what lasts
-	third := wakeUps()
-	if look, idle := second-first, third-second; idle > 2*look+100 {
-		t.Errorf("%d wake-ups in 20 s, while a look at them takes %d", idle, look)
-	}
-	t.Logf("wake-ups: %d, %d, %d; %s", first, second, third, run(t, a, `grep -E "VmRSS|RssAnon|Threads" /proc/$(pidof vmlet-agent)/status; cat /proc/loadavg`))
+	t.Logf("%d wake-ups; %s", n, run(t, a, `grep -E "VmRSS|RssAnon|Threads" /proc/$(pidof vmlet-agent)/status; cat /proc/loadavg`))
 }
 
 func BenchmarkRealGuestInfo(b *testing.B) {
