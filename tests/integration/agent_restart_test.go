@@ -29,7 +29,7 @@ func TestAgentSurvives(t *testing.T) {
 			t.Errorf("boot ID %s, want %s", got, boot)
 		}
 	}
-	t.Run("nothing to do", func(t *testing.T) { testIdleAgent(t, pod) })
+	t.Run("its memory", func(t *testing.T) { testAgentsMemory(t, pod) })
 	t.Run("kill -9 of vmlet in the middle of calls", func(t *testing.T) {
 		session, err := pod.StartExec(t.Context(), harness.Streams{Stdout: &screen{}}, "sh", "-c", "while :; do echo 0123456789; done")
 		if err != nil {
@@ -95,18 +95,16 @@ func TestAgentSurvives(t *testing.T) {
 	}
 }
 
-// testIdleAgent: at most 10 MiB of memory, and hardly a tick of the CPU in ten seconds.
-func testIdleAgent(t *testing.T, pod *harness.Running) {
-	out := pod.Exec("sh", "-c", `p=/proc/$(pidof vmlet-agent)
-ticks() { cut -d' ' -f14,15 $p/stat | tr ' ' '\n' | { read -r u; read -r s; echo $((u+s)); }; }
-before=$(ticks); sleep 10; echo $(($(ticks)-before)); awk '/^VmRSS/ { print $2 }' $p/status`)
-	var ticks, rss int
-	if _, err := fmt.Sscan(out, &ticks, &rss); err != nil {
+// testAgentsMemory: at most 10 MiB. That it is not woken while it has nothing to do is a test of pkg/guest/vmagent.
+func testAgentsMemory(t *testing.T, pod *harness.Running) {
+	out := pod.Exec("sh", "-c", "awk '/^VmRSS/ { print $2 }' /proc/$(pidof vmlet-agent)/status")
+	var rss int
+	if _, err := fmt.Sscan(out, &rss); err != nil {
 		t.Fatalf("%q: %v", out, err)
 	}
-	t.Logf("%d ticks in 10 s, %d KiB", ticks, rss)
-	if ticks > 3 || rss > 10<<10 {
-		t.Errorf("an idle agent took %d ticks of the CPU in 10 s and %d KiB of memory", ticks, rss)
+	t.Logf("%d KiB", rss)
+	if rss > 10<<10 {
+		t.Errorf("the agent takes %d KiB of memory", rss)
 	}
 }
 
