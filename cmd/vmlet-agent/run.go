@@ -62,8 +62,11 @@ func run(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	//nolint:errcheck // the next agent thaws what this one could not
-	defer func() { _, _ = server.Freezer.Thaw() }()
+	defer func() {
+		if _, err := server.Freezer.Thaw(); err != nil {
+			log.Printf("left to the next agent to thaw: %v", err)
+		}
+	}()
 
 	// What a burst of calls took is given back to the guest after it.
 	trim := time.AfterFunc(quiet, debug.FreeOSMemory)

@@ -66,13 +66,19 @@ func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 
 // leave ends what attend began. Under the sandbox's lock. Idempotent.
 func (s *Service) leave(c vm.Container) {
-	s.attendants.mu.Lock()
-	defer s.attendants.mu.Unlock()
-	if a := s.attendants.m[c.ID]; a != nil {
+	if a := s.attendants.take(c.ID); a != nil {
 		a.end()
-		delete(s.attendants.m, c.ID)
-		s.deps.Guest.Disconnect(c.SandboxID)
+		s.deps.Guest.Disconnect(c.SandboxID) // a session takes its time to end
 	}
+}
+
+// take removes a container's attendant, nil if it has none.
+func (a *attendants) take(containerID string) *attendant {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	one := a.m[containerID]
+	delete(a.m, containerID)
+	return one
 }
 
 // agentTimeout is how long a command waits for its guest's agent.

@@ -105,15 +105,6 @@ type GuestInfo struct {
 	Uptime   time.Duration
 }
 
-// PowerAction is what to do with the guest's power, by its agent.
-type PowerAction string
-
-// Power actions.
-const (
-	PowerOff    PowerAction = "off"
-	PowerReboot PowerAction = "reboot"
-)
-
 // ContainerEvent is a change that clients are told of (CRI ContainerEventResponse).
 type ContainerEvent struct {
 	// ContainerID is the container's, or the sandbox's for an event of the sandbox itself.

@@ -67,6 +67,13 @@ func (g *Guest) SetShutdown(f func(id string)) {
 	g.onShutdown = f
 }
 
+// SetDisconnect has f called by each Disconnect before it does anything. f may block.
+func (g *Guest) SetDisconnect(f func(id string)) {
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	g.onLeave = f
+}
+
 // SetExec gives processes a behaviour. f may block; it then has to honour ctx.
 func (g *Guest) SetExec(f func(ctx context.Context, p vm.Process, s vm.Streams) (int32, error)) {
 	g.guestMu.Lock()

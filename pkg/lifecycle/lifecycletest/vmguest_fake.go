@@ -33,6 +33,7 @@ type Guest struct {
 	reboots    chan string
 	onAck      func(id string)
 	onShutdown func(id string)
+	onLeave    func(id string)
 	onExec     func(ctx context.Context, p vm.Process, s vm.Streams) (int32, error)
 	onDial     func(ctx context.Context, port uint16) (net.Conn, error)
 }
@@ -108,6 +109,12 @@ func (g *Guest) Connect(id string) {
 
 // Disconnect implements lifecycle.Guest.
 func (g *Guest) Disconnect(id string) {
+	g.guestMu.Lock()
+	onLeave := g.onLeave
+	g.guestMu.Unlock()
+	if onLeave != nil {
+		onLeave(id)
+	}
 	g.guestMu.Lock()
 	defer g.guestMu.Unlock()
 	if end := g.connected[id]; end != nil {
