@@ -121,17 +121,19 @@ func TestOutOfMemory(t *testing.T) {
 	pod := node.Run(harness.Pod{
 		Name:    "hungry",
 		Sandbox: func(c *runtimeapi.PodSandboxConfig) { c.Linux.CgroupParent = parent },
+		// More than a boot touches: a host with huge pages has nearly all of a small guest by then, and nothing would be one too many.
+		Resources: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 640 << 20},
 	})
 	pod.WaitReady()
 	if !strings.Contains(qemuCgroup(t, pod, "memory"), parent) {
 		t.Fatalf("QEMU is in %s, not below %s", qemuCgroup(t, pod, "memory"), parent)
 	}
-	// Below what QEMU has by now, and with nothing to reclaim: the next page is one too many.
+	// A little more than QEMU has by now; what can be reclaimed is soon gone.
 	limit("memory", "memory.limit_in_bytes", strconv.Itoa(usage(t, parent)+4<<20))
 	go func() {
 		// The guest touches memory it had not before.
 		_, _ = node.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: pod.ContainerID, Timeout: 110, //nolint:errcheck // it dies with the guest
-			Cmd: []string{"sh", "-c", "mkdir -p /m && mount -t tmpfs -o size=90% none /m && dd if=/dev/zero of=/m/fill bs=1M count=100"}})
+			Cmd: []string{"sh", "-c", "mkdir -p /m && mount -t tmpfs -o size=90% none /m && dd if=/dev/zero of=/m/fill bs=1M count=300"}})
 	}()
 	st := pod.WaitExited()
 	if st.GetExitCode() != 137 || st.GetReason() != "OOMKilled" {
