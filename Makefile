@@ -77,8 +77,14 @@ ADAPTERS = $(addprefix ./,$(shell grep -rl --include='*_test.go' '^//go:build in
 INTEGRATION = go test -count=1 -p 1 -tags $(TAGS),integration
 
 .PHONY: integration
-integration: test-needs ## Run the tests that need root, libvirt and VMs
+integration: integration-adapters integration-node ## Run the tests that need root, libvirt and VMs
+
+.PHONY: integration-adapters
+integration-adapters: test-needs
 	@$(STAGE) integration-adapters $(INTEGRATION) -race -timeout 20m $(ADAPTERS)
+
+.PHONY: integration-node
+integration-node: test-needs
 	@$(STAGE) integration-node $(INTEGRATION) -timeout 40m ./tests/integration
 
 .PHONY: critest

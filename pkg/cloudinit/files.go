@@ -66,7 +66,7 @@ func Build(s vm.Seed) (Files, error) {
 	switch {
 	case len(s.Agent) > 0:
 		files.VendorData, files.Agent = append([]byte(bootHook), installAgent...), s.Agent
-	case len(s.Files)+len(s.Shares) > 0:
+	case len(s.Files)+len(s.Shares)+len(s.Sysctls) > 0:
 		if files.VendorData, err = mountHook(s); err != nil {
 			return Files{}, fmt.Errorf("cloud-init vendor-data: %w", err)
 		}

@@ -102,6 +102,7 @@ var seeds = map[string]vm.Seed{
 			{Source: "0-data", GuestPath: "/data"},
 			{Source: "1-file", GuestPath: "/etc/file", ReadOnly: true, RecursiveReadOnly: true},
 		},
+		Sysctls: map[string]string{"net.ipv4.ip_forward": "1", "kernel.msgmax": "it's"},
 	},
 	"no-addresses": {
 		InstanceID: "iid-1",
@@ -195,6 +196,8 @@ func TestBuildRefusesWhatAGuestWouldMisread(t *testing.T) {
 		"relative file":        {file(vm.SeedFile{Path: "x"}), "absolute"},
 		"two lines":            {file(vm.SeedFile{Path: "/x\n/y"}), "one line"},
 		"large files":          {file(vm.SeedFile{Path: "/x", Content: make([]byte, maxSeedFiles+1)}), "bytes"},
+		"sysctl on two lines":  {vm.Seed{InstanceID: "i", Sysctls: map[string]string{"a": "1\n2"}}, "one line"},
+		"sysctl of no name":    {vm.Seed{InstanceID: "i", Sysctls: map[string]string{"a=b": "1"}}, "a=b"},
 		"outside of the share": {share(vm.ShareMount{Source: "../x", GuestPath: "/x"}), "../x"},
 		"nothing of the share": {share(vm.ShareMount{GuestPath: "/x"}), "/x"},
 		"no MAC":               {vm.Seed{InstanceID: "i", NICs: []vm.NIC{{Name: "eth0"}}}, "MAC"},

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Mounts of the pod, in a guest without vmlet-agent. cloud-init runs this at each boot.
+# Mounts and sysctls of the pod, in a guest without vmlet-agent. cloud-init runs this at each boot.
 set -u
 umask 022
 state=/run/vmlet/seed
@@ -37,6 +37,11 @@ share() {
     mount -t virtiofs vmlet /run/vmlet/share/all || echo "vmlet: cannot mount the share" >&2
   fi
   place "$2" "/run/vmlet/share/all/$1" "$3"
+}
+
+# setting NAME=VALUE sets a sysctl.
+setting() {
+  sysctl -q -w "$1" || echo "vmlet: cannot set sysctl ${1%%=*}" >&2
 }
 
 # A boothook may run more than once in a boot.

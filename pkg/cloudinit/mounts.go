@@ -7,7 +7,9 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -25,7 +27,7 @@ const maxSeedFiles = 4 << 20
 var mountFunctions []byte
 
 // mountHook is a boothook that does once per boot what vmlet-agent would: it copies files to
-// a tmpfs and binds them to their places, and mounts the share. Not write_files and mounts
+// a tmpfs and binds them to their places, mounts the share, and sets sysctls. Not write_files and mounts
 // of cloud-config, which a user's user-data of the same keys would replace. What changes
 // on the host later does not reach the guest, nor the reverse; a share does both.
 func mountHook(s vm.Seed) ([]byte, error) {
@@ -52,6 +54,12 @@ func mountHook(s vm.Seed) ([]byte, error) {
 		}
 		// As with vmlet-agent: the host enforces the rest.
 		fmt.Fprintf(out, "share %s %s %s\n", quote(m.Source), quote(m.GuestPath), access(m.ReadOnly && m.RecursiveReadOnly))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Sysctls)) {
+		if strings.ContainsAny(name+s.Sysctls[name], "\x00\n") || strings.Contains(name, "=") {
+			return nil, fmt.Errorf("sysctl %q: no name and value on one line: %w", name, errdefs.ErrInvalidArgument)
+		}
+		fmt.Fprintf(out, "setting %s\n", quote(name+"="+s.Sysctls[name]))
 	}
 	return out.Bytes(), nil
 }

@@ -7,6 +7,7 @@ package guest
 
 import (
 	"context"
+	"sync"
 
 	"github.com/vmlet/vmlet/pkg/agentlink"
 	"github.com/vmlet/vmlet/pkg/guest/qga"
@@ -19,6 +20,8 @@ type Guest struct {
 	agents *vmagent.Agents
 	qga    *qga.Agent
 	files  keepers
+	// portless are the guests, by sandbox ID, that have no port for vmlet-agent.
+	portless sync.Map
 }
 
 // New returns a Guest. Commands to qemu-guest-agent go by t; socket names the unix socket

@@ -12,8 +12,12 @@ import (
 // Connect begins to dial the guest's vmlet-agent, and goes on until Disconnect.
 func (g *Guest) Connect(id string) { g.agents.Connect(id) }
 
+// ConnectQGA says that the guest has no port for vmlet-agent.
+func (g *Guest) ConnectQGA(id string) { g.portless.Store(id, true) }
+
 // Disconnect ends the session with the guest's vmlet-agent and all that uses it.
 func (g *Guest) Disconnect(id string) {
+	g.portless.Delete(id)
 	g.agents.Disconnect(id)
 	g.files.take(id, nil)
 }
@@ -23,6 +27,9 @@ func (g *Guest) Reboots() <-chan string { return g.agents.Reboots() }
 
 // AwaitAgent returns once vmlet-agent answers, with the boot ID of its guest.
 func (g *Guest) AwaitAgent(ctx context.Context, id string) (bootID string, err error) {
+	if g.hasNoPort(id) {
+		return "", wrap("wait for the agent of", id, onlyOurs("a boot ID", id))
+	}
 	bootID, err = g.agents.Await(ctx, id)
 	return bootID, wrap("wait for the agent of", id, err)
 }

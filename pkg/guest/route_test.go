@@ -117,6 +117,33 @@ func TestWhatOnlyVmletAgentCanDoIsNotImplementedByName(t *testing.T) {
 	}
 }
 
+// A machine without a port for vmlet-agent is never waited for it.
+func TestAGuestWithoutAPortForVmletAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(&onlyQGA{}, func(string) string { return "" })
+		g.ConnectQGA("a")
+		began := time.Now()
+		var stdout bytes.Buffer
+		code, err := g.Exec(t.Context(), "a", vm.Process{Args: []string{"true"}}, vm.Streams{Stdout: &stdout})
+		if err != nil || code != 3 || stdout.String() != "hello" {
+			t.Errorf("%d, %q, %v", code, &stdout, err)
+		}
+		if _, err := g.AwaitAgent(t.Context(), "a"); !errdefs.IsNotImplemented(err) {
+			t.Errorf("AwaitAgent: %v", err)
+		}
+		if _, err := g.Dial(t.Context(), "a", 80); !errdefs.IsNotImplemented(err) {
+			t.Errorf("Dial: %v", err)
+		}
+		if took := time.Since(began); took >= grace {
+			t.Errorf("it took %s", took)
+		}
+		g.Disconnect("a")
+		if g.hasNoPort("a") {
+			t.Error("it is remembered after Disconnect")
+		}
+	})
+}
+
 func TestAPlainCommandRunsByQemuGuestAgentAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := connected(t, &onlyQGA{})

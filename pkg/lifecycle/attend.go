@@ -43,8 +43,8 @@ type attendant struct {
 // sandbox's lock. Idempotent.
 func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 	ask, err := annotations.Parse(sb.Spec.Annotations)
-	if err != nil || !c.Spec.HasMain() && !s.hasAgentPort(ask) {
-		return // nobody to speak to; the annotations were read before, and are as they were
+	if err != nil {
+		return // they were read before, and are as they were
 	}
 	s.attendants.mu.Lock()
 	defer s.attendants.mu.Unlock()
@@ -53,10 +53,14 @@ func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 	}
 	ctx, end := context.WithCancel(log.With(s.life, zap.String("sandbox", c.SandboxID), zap.String("container", c.ID)))
 	a := &attendant{sandboxID: c.SandboxID, rebooted: make(chan struct{}, 1), end: end, over: ctx.Done(), begun: begun{opened: make(chan struct{})}}
-	s.deps.Guest.Connect(c.SandboxID)
-	if !s.work.Go(func() { s.seeTo(ctx, sb, c, s.agentTimeout(ask), a.rebooted) }) {
-		end()
-		return
+	if c.Spec.HasMain() || s.hasAgentPort(ask) {
+		s.deps.Guest.Connect(c.SandboxID)
+		if !s.work.Go(func() { s.seeTo(ctx, sb, c, s.agentTimeout(ask), a.rebooted) }) {
+			end()
+			return
+		}
+	} else {
+		s.deps.Guest.ConnectQGA(c.SandboxID) // the seed has seen to the guest
 	}
 	if s.attendants.m == nil {
 		s.attendants.m = map[string]*attendant{}
@@ -121,11 +125,14 @@ func (s *Service) seeTo(ctx context.Context, sb vm.Sandbox, c vm.Container, time
 		s.seeToMain(ctx, sb, c, timeout)
 		return
 	}
+	late := time.AfterFunc(timeout, func() { tellNoAgent(ctx, sb, c) })
+	defer late.Stop()
 	for ctx.Err() == nil {
 		again(ctx, "the guest is not as the pod wants it", func(ctx context.Context) error {
 			if _, err := s.deps.Guest.AwaitAgent(ctx, sb.ID); err != nil {
 				return err
 			}
+			late.Stop()
 			err := s.prepare(ctx, sb, c)
 			if err == nil || mayPass(err) {
 				return err
@@ -138,6 +145,15 @@ func (s *Service) seeTo(ctx context.Context, sb vm.Sandbox, c vm.Container, time
 		case <-rebooted:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// tellNoAgent warns of what a machine that runs goes without.
+func tellNoAgent(ctx context.Context, sb vm.Sandbox, c vm.Container) {
+	if len(c.Status.Files)+len(c.Status.Shares)+len(sb.Spec.Sysctls) > 0 {
+		log.From(ctx).Warn("no vmlet-agent answers, so the pod's mounts and sysctls are not in the guest; "+
+			"an image without it needs annotation "+annotations.GuestAgent,
+			zap.String("install it", string(vm.GuestAgentSeed)), zap.String("do without", string(vm.GuestAgentQGA)))
 	}
 }
 

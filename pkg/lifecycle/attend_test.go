@@ -4,6 +4,8 @@ package lifecycle_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -178,4 +180,49 @@ func TestTheAgentComesByTheSeedWhereThatIsAskedFor(t *testing.T) {
 			t.Errorf("the seed of %s has the agent: %v", id, has)
 		}
 	}
+}
+
+// Where there will be no agent of ours, cloud-init does what it can of it.
+func TestTheSeedStandsInForAnAgent(t *testing.T) {
+	w := newWorld(t)
+	for name, want := range map[string]bool{"vmlet": false, "qga": true} {
+		spec := podSpec(name)
+		spec.Annotations = map[string]string{"vmlet.io/guest-agent": name}
+		spec.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"}
+		sb, err := w.svc.RunSandbox(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "hosts")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := containerSpec(0)
+		c.Mounts = []vm.Mount{{HostPath: file, ContainerPath: "/etc/hosts"}, {HostPath: dir, ContainerPath: "/data"}}
+		if _, err := w.svc.CreateContainer(t.Context(), sb, c); err != nil {
+			t.Fatal(err)
+		}
+		seed, _ := w.disks.File(w.node.Seed(sb))
+		for _, line := range []string{"file 0 '/etc/hosts'", "' '/data' rw", "setting 'net.ipv4.ip_forward=1'"} {
+			if has := strings.Contains(string(seed.Seed), line); has != want {
+				t.Errorf("%s: the seed has %q: %v", name, line, has)
+			}
+		}
+	}
+}
+
+func TestAMachineThatGoesWithoutItsMountsIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.guest.Mute()
+		spec := containerSpec(0)
+		spec.Mounts = []vm.Mount{{HostPath: t.TempDir(), ContainerPath: "/data"}}
+		w.started("a", spec)
+		<-time.After(w.cfg.Defaults.AgentTimeout + time.Second)
+		synctest.Wait()
+		if got := w.logged.FilterMessageSnippet("no vmlet-agent answers").Len(); got != 1 {
+			t.Errorf("said %d times", got)
+		}
+	})
 }

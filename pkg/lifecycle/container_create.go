@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/vmlet/vmlet/pkg/annotations"
-	"github.com/vmlet/vmlet/pkg/cloudinit"
 	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -193,9 +192,6 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	// It takes the longest, and nothing needs it before the boot.
 	root := beside(ctx, "root disk", func(ctx context.Context) error { return s.deps.Disks.CreateRoot(ctx, disk.Disk) })
 	defer func() { _ = root() }() //nolint:errcheck // where another step failed: that is the error to tell
-	if err := s.writeSeed(ctx, rev, sb, ask); err != nil {
-		return fmt.Errorf("seed: %w", err)
-	}
 	for _, console := range s.consoles(c) {
 		rev.Add("spool", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, console.Spool) })
 		if err := s.deps.Disks.CreateSpool(ctx, console.Spool); err != nil {
@@ -205,6 +201,9 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	rev.Add("shares", func(ctx context.Context) error { return s.deps.Shares.Remove(ctx, sb.ID) })
 	if c.Status.Shares, err = s.makeShares(ctx, sb.ID, c.Status.Shares); err != nil {
 		return fmt.Errorf("shares: %w", err)
+	}
+	if err := s.writeSeed(ctx, rev, sb, c, ask); err != nil {
+		return fmt.Errorf("seed: %w", err)
 	}
 	rev.Add("domain definition", func(ctx context.Context) error { return s.deps.Hypervisor.Undefine(ctx, sb.ID) })
 	if err := s.deps.Hypervisor.Define(ctx, s.machineOf(sb, c, disk.Disk, sz, ask)); err != nil {
@@ -221,29 +220,6 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	}
 	rev.Success()
 	return nil
-}
-
-// writeSeed makes what cloud-init reads.
-func (s *Service) writeSeed(ctx context.Context, rev *revert.Reverter, sb vm.Sandbox, ask vm.Overrides) error {
-	seed := seedOf(sb, ask)
-	if ask.GuestAgent == vm.GuestAgentSeed {
-		binary, err := s.deps.AgentBinary()
-		if err != nil {
-			return err
-		}
-		seed.Agent = binary
-	}
-	files, err := cloudinit.Build(seed)
-	if err != nil {
-		return err
-	}
-	iso, err := cloudinit.ISO(files)
-	if err != nil {
-		return err
-	}
-	path := s.cfg.Paths.Seed(sb.ID)
-	rev.Add("seed", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, path) })
-	return s.deps.Disks.WriteSeed(ctx, path, iso)
 }
 
 // makeShares makes the tree of this boot in place of an earlier one's: each container of a

@@ -87,19 +87,6 @@ func cpuMode(configured string, accel vm.Accel) string {
 	}
 }
 
-// seedOf derives what cloud-init is told.
-func seedOf(sb vm.Sandbox, ask vm.Overrides) vm.Seed {
-	return vm.Seed{
-		// The sandbox is the instance: a restarted container is the same machine.
-		InstanceID: sb.UUID(),
-		Hostname:   hostnameOf(sb.Spec),
-		SSHKeys:    ask.SSHKeys,
-		NICs:       sb.Status.Network.NICs,
-		DNS:        dnsOf(sb),
-		UserData:   ask.UserData,
-	}
-}
-
 // consoles names the files of what a container prints. Where it has a command, that is its
 // log, and the serial console is consumed unread.
 func (s *Service) consoles(c vm.Container) []Console {

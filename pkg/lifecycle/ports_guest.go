@@ -20,6 +20,9 @@ type Guest interface {
 	// Connect begins to dial the guest's agent, and goes on over reboots of the guest and
 	// restarts of its agent, until Disconnect. It returns at once. Idempotent.
 	Connect(id string)
+	// ConnectQGA says that the machine has no port for vmlet-agent, in place of Connect: what
+	// only that can do is then NotImplemented at once. Idempotent.
+	ConnectQGA(id string)
 	// Disconnect ends the session and all calls that use it. Idempotent.
 	Disconnect(id string)
 	// AwaitAgent returns once vmlet-agent answers: with the boot ID of its guest.
@@ -63,6 +66,9 @@ type Guest interface {
 	// until Disconnect: what changes on the host is in the guest within 2 s, what the guest
 	// changes in a file that is not read-only is on the host.
 	KeepFiles(ctx context.Context, id, namespace string, trees []vm.FileTree) error
+	// ReadFiles returns the regular files of the trees as they are on the host now, for a guest
+	// that nobody can keep them in step with. FailedPrecondition if a tree is not there.
+	ReadFiles(trees []vm.FileTree) ([]vm.SeedFile, error)
 	// FetchFiles brings what the guest has changed to the host now: before an exit is final.
 	FetchFiles(ctx context.Context, id string) error
 }

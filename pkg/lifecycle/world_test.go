@@ -11,8 +11,12 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
+	"github.com/vmlet/vmlet/pkg/log"
 	"github.com/vmlet/vmlet/pkg/paths"
 	"github.com/vmlet/vmlet/pkg/store"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -41,6 +45,9 @@ type world struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// adjust may change what the use cases run on, from the next start on.
 	adjust func(*lifecycle.Deps)
+	// logged is what the daemon has logged, in all its lives.
+	logged *observer.ObservedLogs
+	logger *zap.Logger
 	// of the present life of the daemon:
 	store *store.Store
 	svc   *lifecycle.Service
@@ -66,6 +73,8 @@ func newWorld(t *testing.T) *world {
 		streams:    newStreams(),
 		node:       paths.Node{Root: t.TempDir(), State: t.TempDir()},
 	}
+	core, logged := observer.New(zap.WarnLevel)
+	w.logged, w.logger = logged, zap.New(core)
 	w.cfg = lifecycle.Config{
 		Paths: w.node, StatsInterval: time.Hour,
 		Defaults: lifecycle.Defaults{
@@ -83,7 +92,7 @@ func newWorld(t *testing.T) *world {
 // start begins a life of the daemon on what the world holds.
 func (w *world) start() {
 	w.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(log.Into(context.Background(), w.logger))
 	w.open(ctx)
 	if err := w.svc.Recover(ctx, vm.AccelTCG, nil); err != nil {
 		w.t.Fatal(err)

@@ -16,10 +16,11 @@ type Seed struct {
 	UserData []byte
 	// Agent is vmlet-agent's binary, for a guest that has cloud-init install it; else empty.
 	Agent []byte
-	// Files and Shares are what vmlet-agent would see to, for a guest without: cloud-init
-	// copies and mounts them at each boot, as they are when the machine is made. Secret.
-	Files  []SeedFile
-	Shares []ShareMount
+	// Files, Shares and Sysctls are what vmlet-agent would see to, for a guest without:
+	// cloud-init does it at each boot, as things were when the machine was made. Secret.
+	Files   []SeedFile
+	Shares  []ShareMount
+	Sysctls map[string]string
 }
 
 // SeedFile is a small file that cloud-init puts into the guest.

@@ -6,6 +6,8 @@ package integration
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +39,39 @@ func TestGuestWithoutOurAgent(t *testing.T) {
 	stop(t, node, pod.ContainerID, 30)
 	if st := pod.Status(); st.GetExitCode() != 0 {
 		t.Errorf("stopped with %d %s", st.GetExitCode(), st.GetReason())
+	}
+}
+
+// TestMountsWithoutOurAgent come by the seed, as they are when the machine is made: what is
+// shared is live, what is copied stays as it was.
+func TestMountsWithoutOurAgent(t *testing.T) {
+	v := makeVolumes(t)
+	node := harness.StartNode(t)
+	pod := node.Run(harness.Pod{
+		Name: "qga-mounts", Image: node.PullQGAImage(),
+		Sandbox: func(c *runtimeapi.PodSandboxConfig) {
+			c.Annotations = map[string]string{"vmlet.io/guest-agent": "qga"}
+			c.Linux.Sysctls = map[string]string{"fs.mqueue.msg_max": "123"}
+		},
+		Container: func(c *runtimeapi.ContainerConfig) { c.Mounts = v.mounts() },
+	})
+	pod.WaitReady()
+	for command, want := range map[string]string{
+		"cat /etc/hosts":                             "127.0.0.1\tlocalhost\n10.1.2.3\tfriend",
+		"cat /etc/config/key /etc/config/other":      "onesame",
+		"cat /data/from-host /srv/by-link/from-host": "hello guesthello guest",
+		"cat /srv/readonly/fixed":                    "fixed",
+		"cat /proc/sys/fs/mqueue/msg_max":            "123",
+		"echo x 2>&- >/etc/config/key || echo no":    "no",
+		"touch /srv/readonly/x 2>&- || echo no":      "no",
+	} {
+		if got := pod.Exec("sh", "-c", command); got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+	pod.Exec("sh", "-c", "echo from the guest >/data/from-guest")
+	if got, err := os.ReadFile(filepath.Join(v.data, "from-guest")); err != nil || string(got) != "from the guest\n" {
+		t.Errorf("what the guest wrote: %q, %v", got, err)
 	}
 }
 

@@ -28,6 +28,7 @@ type Guest struct {
 	guests    map[string]*fakeGuest
 	mute      bool
 	connected map[string]context.CancelFunc // and what ends the calls of those
+	portless  map[string]bool
 	// changed is closed and replaced whenever something has happened in a guest.
 	changed    chan struct{}
 	reboots    chan string
@@ -55,7 +56,7 @@ type fakeGuest struct {
 // NewGuest returns a fake whose guests all have an agent.
 func NewGuest() *Guest {
 	return &Guest{
-		guests: map[string]*fakeGuest{}, connected: map[string]context.CancelFunc{},
+		guests: map[string]*fakeGuest{}, connected: map[string]context.CancelFunc{}, portless: map[string]bool{},
 		changed: make(chan struct{}), reboots: make(chan string, eventCapacity),
 	}
 }
@@ -72,6 +73,10 @@ func (g *Guest) guest(id string) *fakeGuest {
 func (g *Guest) await(ctx context.Context, method, id string, ready func(*fakeGuest) bool) (*fakeGuest, error) {
 	for {
 		g.guestMu.Lock()
+		if g.portless[id] && method != "Exec" {
+			g.guestMu.Unlock()
+			return nil, fmt.Errorf("%s in %s needs vmlet-agent: %w", method, id, errdefs.ErrNotImplemented)
+		}
 		one, changed := g.guest(id), g.changed
 		if !one.silent && ready(one) {
 			return one, nil
@@ -107,6 +112,13 @@ func (g *Guest) Connect(id string) {
 	}
 }
 
+// ConnectQGA implements lifecycle.Guest.
+func (g *Guest) ConnectQGA(id string) {
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	g.portless[id] = true
+}
+
 // Disconnect implements lifecycle.Guest.
 func (g *Guest) Disconnect(id string) {
 	g.guestMu.Lock()
@@ -121,6 +133,7 @@ func (g *Guest) Disconnect(id string) {
 		end()
 	}
 	delete(g.connected, id)
+	delete(g.portless, id)
 }
 
 // untilDisconnect returns a context that ends with the connection too.
@@ -320,6 +333,14 @@ func (g *Guest) UnmountShares(ctx context.Context, id string) error {
 // KeepFiles implements lifecycle.Guest.
 func (g *Guest) KeepFiles(ctx context.Context, id, _ string, trees []vm.FileTree) error {
 	return g.call(ctx, "KeepFiles", id, func(one *fakeGuest) error { one.files = trees; return nil })
+}
+
+// ReadFiles implements lifecycle.Guest: the content of a file is its path on the host.
+func (*Guest) ReadFiles(trees []vm.FileTree) (files []vm.SeedFile, err error) {
+	for _, t := range trees {
+		files = append(files, vm.SeedFile{Path: t.GuestPath, Mode: 0o644, Content: []byte(t.HostPath), ReadOnly: t.ReadOnly})
+	}
+	return files, nil
 }
 
 // FetchFiles implements lifecycle.Guest.
