@@ -43,6 +43,14 @@ bin/.tools: tools/go.mod tools/go.sum build/tools.sh
 	@$(STAGE) tools build/tools.sh bin
 	@touch $@
 
+.PHONY: kube
+kube: bin/.kube ## Build the kubelet that the tests run vmlet under (some minutes when it is the first time)
+bin/.kube: tools/go.mod tools/go.sum tools/kube/main.go build/kube.sh
+	@build/install-deps.sh build
+	@mkdir -p bin
+	@$(STAGE) kube build/kube.sh bin
+	@touch $@
+
 # What the guest image is made of: its recipe, and the agent.
 GUEST_SOURCES = $(shell find images/tiny -type f ! -name '*_test.go' ! -name '*.md') go.mod \
   $(shell find cmd/vmlet-agent pkg/agentlink pkg/version proto/agent -name '*.go' ! -name '*_test.go')
@@ -90,6 +98,10 @@ integration-node: test-needs
 .PHONY: critest
 critest: test-needs ## Run cri-tools' validation suite: the specs of tests/e2e/critest/passing.txt
 	@$(STAGE) critest $(INTEGRATION) -timeout 30m ./tests/e2e/critest
+
+.PHONY: kubelet-e2e
+kubelet-e2e: test-needs kube ## Run VM pods under a real kubelet
+	@$(STAGE) kubelet-e2e $(INTEGRATION) -timeout 40m ./tests/e2e/kubelet
 
 .PHONY: test-needs
 test-needs: tools guest-image test-binaries
