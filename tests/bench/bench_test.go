@@ -21,7 +21,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	harness.Main(m)
+	harness.MainWithKubelet(m)
 }
 
 // TestBench fails for what went wrong, never for a figure.

@@ -18,8 +18,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Kubelet is a kubelet without an API server, which runs static pods on a Node. HideHost must have
-// been called: kubelet has fixed paths.
+// Kubelet is a kubelet without an API server, which runs static pods on a Node. The binary's tests
+// run by MainWithKubelet.
 type Kubelet struct {
 	Node *Node
 	// Dir has what is kubelet's own: its root, its manifests, its log.

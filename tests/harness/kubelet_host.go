@@ -25,9 +25,9 @@ var (
 	}
 )
 
-// HideHost keeps what kubelet would do to the machine from it: its fixed folders are a tmpfs, its sysctls are files
+// hideHost keeps what kubelet would do to the machine from it: its fixed folders are a tmpfs, its sysctls are files
 // that have kubelet's values. The process must be in a mount namespace of its own.
-func HideHost() error {
+func hideHost() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}

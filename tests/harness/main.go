@@ -24,16 +24,29 @@ const insideVar = "VMLET_TEST_INSIDE"
 // own, so that bridges, addresses and rules of the tests are not the machine's. It exits.
 func Main(m *testing.M) {
 	if os.Getenv(insideVar) == "" {
-		os.Exit(runInside())
+		os.Exit(runInside(syscall.CLONE_NEWNET))
 	}
 	os.Exit(runTests(m))
 }
 
-func runInside() int {
+// MainWithKubelet is Main for tests that start a Kubelet: in a mount namespace of its own as
+// well, since kubelet has fixed paths and sets sysctls.
+func MainWithKubelet(m *testing.M) {
+	if os.Getenv(insideVar) == "" {
+		os.Exit(runInside(syscall.CLONE_NEWNET | syscall.CLONE_NEWNS))
+	}
+	if err := hideHost(); err != nil {
+		fmt.Fprintln(os.Stderr, "harness:", err)
+		os.Exit(1)
+	}
+	os.Exit(runTests(m))
+}
+
+func runInside(namespaces uintptr) int {
 	cmd := exec.Command(os.Args[0], os.Args[1:]...) //nolint:noctx // this very binary, for as long as it takes
 	cmd.Env = append(os.Environ(), insideVar+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGTERM}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
