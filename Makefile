@@ -123,7 +123,7 @@ mutants: test-needs ## Take guards out of the code, one at a time; for each a te
 
 # ARGS: -run REGEXP for some of it, -n N for that many samples, -docs to put the table into docs/benchmarks.md.
 .PHONY: bench
-bench: build test-needs ## Measure vmlet against the cost of its parts; write out/bench.json
+bench: build test-needs kube ## Measure vmlet against the cost of its parts; write out/bench.json
 	@go test -c -tags $(TAGS),bench -o bin/vmlet-bench ./tests/bench
 	@$(STAGE) bench bin/vmlet-bench $(ARGS)
 

@@ -5,7 +5,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -62,7 +61,7 @@ func startMany(t *testing.T, v vmlet, from, to int) {
 			if err != nil {
 				return err
 			}
-			return awaitReady(ctx, filepath.Join(v.node.LogDir(), p.name, "vm/0.log"))
+			return awaitReady(ctx, v.logOf(p))
 		})
 	}
 	must(t, group.Wait())

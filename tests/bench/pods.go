@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -73,6 +74,9 @@ func (v vmlet) start(ctx context.Context, name string) (p vmletPod, err error) {
 		return err
 	})
 }
+
+// logOf is where the console of a pod's first container is.
+func (v vmlet) logOf(p vmletPod) string { return filepath.Join(v.node.LogDir(), p.name, "vm/0.log") }
 
 func (v vmlet) stop(ctx context.Context, p vmletPod, graceSeconds int64) error {
 	_, err := v.node.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: p.container, Timeout: graceSeconds})

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -41,7 +40,7 @@ func readyPods(t *testing.T, n int) outcome {
 		begin = time.Now()
 		p, err := v.start(ctx, fmt.Sprintf("ready-%d", i))
 		must(t, err)
-		must(t, awaitReady(ctx, filepath.Join(v.node.LogDir(), p.name, "vm/0.log")))
+		must(t, awaitReady(ctx, v.logOf(p)))
 		ready.add(time.Since(begin))
 		stopped := f.events.expectStop(p.uuid())
 		must(t, v.stop(ctx, p, int64(grace/time.Second)))

@@ -30,6 +30,8 @@ const (
 	unitMS  = "ms"
 	unitMiB = "MiB"
 	unitMBs = "MB/s"
+	// unitPercent is of one core.
+	unitPercent = "%"
 )
 
 // newResult sums samples up; floor is nil for none.

@@ -48,6 +48,8 @@ var scenarios = []scenario{
 	{[]string{"list_sandboxes_100", "list_containers_100"}, 500, lists(100)},
 	{[]string{"list_sandboxes_1000", "list_containers_1000", "sandbox_status_1000"}, 500, lists(1000)},
 	{[]string{"daemon_rss_0_vms", "daemon_rss_10_vms", "daemon_rss_50_vms", "daemon_rss_per_vm", "recover_50_vms"}, 10, manyVMs},
+	{[]string{"kubelet_pod_ready", "kubelet_pod_gone"}, 6, podsUnderKubelet},
+	{[]string{"kubelet_50_vms_daemon_cpu", "kubelet_50_vms_relist", "kubelet_50_vms_daemon_cpu_events", "kubelet_50_vms_relist_events"}, 2, manyUnderKubelet},
 	{[]string{"pull_throughput"}, 8, pulls},
 	{[]string{"log_throughput"}, 3, logThroughput},
 	{[]string{"portforward_throughput"}, 5, portForwards},

@@ -213,6 +213,21 @@ func (k *Kubelet) endBy(sig syscall.Signal) {
 	k.process = nil
 }
 
+// Restart ends kubelet and starts it again, otherwise configured: the options, if any, take the place of the
+// former ones.
+func (k *Kubelet) Restart(opts ...KubeletOption) {
+	k.t.Helper()
+	k.Stop()
+	if len(opts) > 0 {
+		k.cfg = kubeletConfig{program: "kubelet"}
+	}
+	for _, o := range opts {
+		o(&k.cfg)
+	}
+	k.writeConfig()
+	k.Start()
+}
+
 // LogTail is the end of kubelet's log.
 func (k *Kubelet) LogTail(lines int) string {
 	b, err := os.ReadFile(k.LogFile())
