@@ -101,7 +101,7 @@ critest: test-needs ## Run cri-tools' validation suite: the specs of tests/e2e/c
 
 .PHONY: kubelet-e2e
 kubelet-e2e: test-needs kube ## Run VM pods under a real kubelet
-	@$(STAGE) kubelet-e2e $(INTEGRATION) -timeout 40m ./tests/e2e/kubelet
+	@$(STAGE) kubelet-e2e build/scenarios.sh kubelet-e2e $(INTEGRATION) -timeout 40m ./tests/e2e/kubelet
 
 .PHONY: test-needs
 test-needs: tools guest-image test-binaries
