@@ -83,7 +83,7 @@ func checkNamespaces(field string, opts *runtimeapi.NamespaceOption) error {
 		case runtimeapi.NamespaceMode_NODE:
 			return refused(field+"."+ns.name, ns.refusal)
 		case runtimeapi.NamespaceMode_TARGET:
-			return refused(field+"."+ns.name, "a VM runs one container at a time, so there is none to share a namespace with")
+			return refused(field+"."+ns.name, "a VM pod runs one container at a time, so none can join another; instead of an ephemeral container use exec")
 		default:
 			return invalid(field+"."+ns.name, "%d is no namespace mode", ns.mode)
 		}

@@ -107,8 +107,12 @@ func (s *Service) makeRoom(ctx context.Context, sb vm.Sandbox, spec vm.Container
 	if live.Status.State == vm.ContainerCreated && live.Spec.Name == spec.Name && live.Spec.Attempt < spec.Attempt {
 		return s.exitUnstarted(ctx, live, vm.ReasonSuperseded, fmt.Sprintf("attempt %d took its place before it was started", spec.Attempt))
 	}
-	return fmt.Errorf("create container %s: container %s (%s) of sandbox %s is %s, and a VM pod runs one container at a time; put the second workload into the guest or into a pod of its own: %w",
-		spec.Name, live.Spec.Name, live.ID, sb.ID, live.Status.State, errdefs.ErrFailedPrecondition)
+	// Without IDs: kubelet makes an event of it each time it tries, and counts those that are alike as one.
+	// It does not tell us what kind a container is; the way out is one for all kinds.
+	return fmt.Errorf("create container %s: container %s is %s, and a VM pod runs one container at a time: "+
+		"instead of a second container or a sidecar (an init container with restartPolicy Always) use a program inside the guest or another pod, "+
+		"instead of an ephemeral container use exec: %w",
+		spec.Name, live.Spec.Name, live.Status.State, errdefs.ErrFailedPrecondition)
 }
 
 // newContainer judges what was asked for, as far as it can be without a side effect.

@@ -38,14 +38,19 @@ func TestStartDoesItsStepsInTheOnlySafeOrder(t *testing.T) {
 
 func TestSecondContainerIsRefusedWithAWayOut(t *testing.T) {
 	w := newWorld(t)
-	sb, _ := w.running("a")
+	sb, live := w.running("a")
 	before := w.disks.Files()
 	spec := containerSpec(0)
 	spec.Name = "sidecar"
 	_, err := w.svc.CreateContainer(t.Context(), sb, spec)
 	mustBe(t, err, errdefs.ErrFailedPrecondition)
-	if !strings.Contains(err.Error(), "one container at a time") {
-		t.Errorf("error %q gives no reason", err)
+	for _, way := range []string{"container vm is Running", "one container at a time", "sidecar", "inside the guest", "another pod", "instead of an ephemeral container use exec"} {
+		if !strings.Contains(err.Error(), way) {
+			t.Errorf("error %q does not say %q", err, way)
+		}
+	}
+	if strings.Contains(err.Error(), live) || strings.Contains(err.Error(), sb) {
+		t.Errorf("error %q has an ID: kubelet makes an event of each that differs", err)
 	}
 	if after := w.disks.Files(); !slices.Equal(before, after) {
 		t.Errorf("files %v, were %v", after, before)
