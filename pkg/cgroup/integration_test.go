@@ -6,6 +6,7 @@ package cgroup
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,8 +43,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// hog says that it runs, waits for a line, then takes memory until it is killed. It has
-// more threads than one.
+// hog says that it runs, waits for a line with a number of MiB, 0 for a GiB, and takes so much
+// memory, a MiB at a time; then it says so. It has more threads than one.
 func hog() {
 	for range 3 {
 		go func() {
@@ -51,11 +53,12 @@ func hog() {
 		}()
 	}
 	fmt.Println("up")
-	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+	var most int
+	if _, err := fmt.Scanln(&most); err != nil {
 		return
 	}
 	var kept [][]byte
-	for range 1024 {
+	for range cmp.Or(most, 1024) {
 		block := make([]byte, 1<<20)
 		for i := 0; i < len(block); i += 4096 {
 			block[i] = 1
@@ -63,11 +66,14 @@ func hog() {
 		kept = append(kept, block)
 	}
 	fmt.Println(len(kept))
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(kept)
 }
 
 type child struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
 }
 
 func startChild(tb testing.TB) child {
@@ -85,15 +91,26 @@ func startChild(tb testing.TB) child {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	c := child{cmd: cmd, stdin: stdin}
+	c := child{cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
 	tb.Cleanup(c.kill)
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+	if _, err := c.stdout.ReadString('\n'); err != nil {
 		tb.Fatal(err)
 	}
 	return c
 }
 
 func (c child) pid() int { return c.cmd.Process.Pid }
+
+// use has the child take so many MiB of memory.
+func (c child) use(tb testing.TB, mib int) {
+	tb.Helper()
+	if _, err := fmt.Fprintln(c.stdin, mib); err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := c.stdout.ReadString('\n'); err != nil {
+		tb.Fatal(err)
+	}
+}
 
 // kill ends the child, also a second time.
 func (c child) kill() {
@@ -150,6 +167,7 @@ func TestCgroupsKeepTheContract(t *testing.T) {
 				children[started.pid()] = started
 				return started.pid()
 			},
+			Use: func(pid int) { children[pid].use(t, 16) },
 			End: func(pid int) { children[pid].kill() },
 			Alive: func(pid int) bool {
 				return syscall.Kill(pid, 0) == nil
@@ -278,7 +296,7 @@ func TestKillsForLackOfMemoryAreCountedInTheLeaf(t *testing.T) {
 			if err := c.Place(t.Context(), id, parent, hog.pid()); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := fmt.Fprintln(hog.stdin); err != nil {
+			if _, err := fmt.Fprintln(hog.stdin, 0); err != nil {
 				t.Fatal(err)
 			}
 			if state, err := hog.cmd.Process.Wait(); err != nil || state.String() != "signal: killed" {
@@ -310,7 +328,7 @@ func TestUsageCountsWhatAProcessTouches(t *testing.T) {
 	if err := c.Place(t.Context(), id, parent, hog.pid()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Fprintln(hog.stdin); err != nil {
+	if _, err := fmt.Fprintln(hog.stdin, 0); err != nil {
 		t.Fatal(err)
 	}
 	// It ends after 1 GiB; before, it can be seen to grow.
@@ -415,5 +433,50 @@ func BenchmarkUsage(b *testing.B) {
 	}
 	if err := c.Remove(b.Context(), id, parent); err != nil {
 		b.Fatal(err)
+	}
+}
+
+func TestLimitsThatTheKernelRefusesAreAsTheyWere(t *testing.T) {
+	c, parent := newParent(t, 0)
+	from := vm.Resources{CPUShares: 512, CPUPeriod: 100000}
+	if err := c.Create(t.Context(), id, parent, from); err != nil {
+		t.Fatal(err)
+	}
+	hog := startChild(t)
+	if err := c.Place(t.Context(), id, parent, hog.pid()); err != nil {
+		t.Fatal(err)
+	}
+	leaf := parent + "/vmlet-" + id
+	look := func() (values []string) {
+		for _, f := range [][2]string{
+			{"cpuset", "cpuset.cpus"}, {"memory", "memory.limit_in_bytes"}, {"cpu", "cpu.shares"}, {"cpu", "cpu.cfs_quota_us"}, {"cpu", "cpu.cfs_period_us"},
+		} {
+			values = append(values, c.file(t, f[0], leaf, f[1]))
+		}
+		score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", hog.pid()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(values, string(score))
+	}
+	was := look()
+	// The kernel takes the CPUs, the memory and the shares, and then no such period.
+	to := vm.Resources{CpusetCPUs: "0", MemoryLimit: 256 * vm.MiB, CPUShares: 256, CPUQuota: 50000, CPUPeriod: 5, OOMScoreAdj: 100}
+	if err := c.Update(t.Context(), id, parent, from, to); err == nil {
+		t.Error("no error")
+	}
+	if got := look(); !slices.Equal(got, was) {
+		t.Errorf("it has %v, had %v", got, was)
+	}
+	to.CPUPeriod = 100000
+	if err := c.Update(t.Context(), id, parent, from, to); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := look(), []string{"0", "268435456", "256", "50000", "100000", "100\n"}; !slices.Equal(got, want) {
+		t.Errorf("it has %v, want %v", got, want)
+	}
+	hog.kill()
+	if err := c.Remove(t.Context(), id, parent); err != nil {
+		t.Error(err)
 	}
 }

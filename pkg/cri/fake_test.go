@@ -28,6 +28,9 @@ type fake struct {
 	calls      []string
 	auth       vm.RegistryAuth
 	grace      time.Duration
+	change     vm.Resources
+	limits     *vm.Resources
+	overhead   *vm.Resources
 
 	exec                       func(ctx context.Context, req vm.ExecRequest) (vm.ExecResult, error)
 	err                        error // of every mutating call
@@ -98,6 +101,16 @@ func (f *fake) StopContainer(_ context.Context, id string, grace time.Duration) 
 
 func (f *fake) RemoveContainer(_ context.Context, id string) error {
 	return f.called("RemoveContainer", id)
+}
+
+func (f *fake) UpdateContainerResources(_ context.Context, id string, change vm.Resources) error {
+	f.change = change
+	return f.called("UpdateContainerResources", id)
+}
+
+func (f *fake) UpdateSandboxResources(_ context.Context, id string, limits, overhead *vm.Resources) error {
+	f.limits, f.overhead = limits, overhead
+	return f.called("UpdateSandboxResources", id)
 }
 
 func (f *fake) Container(id string) (vm.Container, error) {

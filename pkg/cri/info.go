@@ -38,8 +38,8 @@ func sandboxInfo(sb vm.Sandbox) (map[string]string, error) {
 		Hostname:     sb.Spec.Hostname,
 		Disks:        sb.Status.Disks,
 		CgroupParent: sb.Spec.CgroupParent,
-		Resources:    sb.Spec.Resources,
-		Overhead:     sb.Spec.Overhead,
+		Resources:    sb.Present().Resources,
+		Overhead:     sb.Present().Overhead,
 	}
 	if n := sb.Status.Network; n != nil {
 		details.NetNS, details.NICs = n.NetNS, n.NICs
@@ -69,7 +69,7 @@ func containerInfo(c vm.Container) (map[string]string, error) {
 		ImageRef:    c.Spec.ImageRef,
 		ImageID:     c.Spec.ImageID,
 		LogPath:     c.Spec.LogPath,
-		Resources:   c.Spec.Resources,
+		Resources:   c.Present().Resources,
 	})
 }
 

@@ -144,6 +144,14 @@ func simpleCalls(t *testing.T, s *Server) map[string]func(id string) error {
 			_, err := s.RemoveContainer(t.Context(), &runtimeapi.RemoveContainerRequest{ContainerId: id})
 			return err
 		},
+		"UpdateContainerResources": func(id string) error {
+			_, err := s.UpdateContainerResources(t.Context(), &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: &runtimeapi.LinuxContainerResources{}})
+			return err
+		},
+		"UpdateSandboxResources": func(id string) error {
+			_, err := s.UpdatePodSandboxResources(t.Context(), &runtimeapi.UpdatePodSandboxResourcesRequest{PodSandboxId: id})
+			return err
+		},
 		"ReopenLog": func(id string) error {
 			_, err := s.ReopenContainerLog(t.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
 			return err

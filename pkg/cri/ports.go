@@ -22,6 +22,9 @@ type Sandboxes interface {
 	StopSandbox(ctx context.Context, id string) error
 	// RemoveSandbox stops what runs first. Idempotent; an unknown ID is a success.
 	RemoveSandbox(ctx context.Context, id string) error
+	// UpdateSandboxResources changes the pod's limits and overhead; nil, and what they leave
+	// open, stays. FailedPrecondition for what the VM cannot be given; all is as it was then.
+	UpdateSandboxResources(ctx context.Context, id string, limits, overhead *vm.Resources) error
 	// Sandbox answers from memory; NotFound for an unknown ID.
 	Sandbox(id string) (vm.Sandbox, error)
 	// Sandboxes answers from memory, oldest first. The slice is the caller's, what it
@@ -41,6 +44,8 @@ type Containers interface {
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	// RemoveContainer stops what runs first. Idempotent; an unknown ID is a success.
 	RemoveContainer(ctx context.Context, id string) error
+	// UpdateContainerResources changes limits, as UpdateSandboxResources does.
+	UpdateContainerResources(ctx context.Context, id string, change vm.Resources) error
 	// Container answers from memory; NotFound for an unknown ID.
 	Container(id string) (vm.Container, error)
 	// Containers answers from memory, oldest first, under the terms of Sandboxes.

@@ -64,7 +64,7 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
-	sz, err := sizeOf(sb.Spec, spec, ask, *s.defaults.Load(), s.Accel())
+	sz, err := sizeOf(sb.Present(), spec, ask, *s.defaults.Load(), s.Accel())
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
@@ -72,12 +72,13 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
+	c.Status.Size = sz
 	c, disk, err := s.recordContainer(ctx, sb, c, ask)
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	_, known := findDisk(sb, c.Spec)
-	if err := s.buildContainer(ctx, sb, c, rootDisk{disk, !known}, sz, ask); err != nil {
+	if err := s.buildContainer(ctx, sb, c, rootDisk{disk, !known}, ask); err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	return c.ID, nil
@@ -181,7 +182,7 @@ type rootDisk struct {
 }
 
 // buildContainer makes the files and the domain of a recorded container.
-func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Container, disk rootDisk, sz size, ask vm.Overrides) (err error) {
+func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Container, disk rootDisk, ask vm.Overrides) (err error) {
 	defer func() {
 		if err != nil {
 			err = s.abandonContainer(c.ID, err)
@@ -210,7 +211,7 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 		return fmt.Errorf("seed: %w", err)
 	}
 	rev.Add("domain definition", func(ctx context.Context) error { return s.deps.Hypervisor.Undefine(ctx, sb.ID) })
-	if err := s.deps.Hypervisor.Define(ctx, s.machineOf(sb, c, disk.Disk, sz, ask)); err != nil {
+	if err := s.deps.Hypervisor.Define(ctx, s.machineOf(sb, c, disk.Disk, ask)); err != nil {
 		return fmt.Errorf("define the domain: %w", err)
 	}
 	if err := root(); err != nil {

@@ -88,7 +88,7 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 			}
 		}
 		rev.Add("cgroup", func(ctx context.Context) error { return s.removeCgroup(ctx, sb) })
-		if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Spec, c.Spec)); err != nil {
+		if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Present(), c.Present())); err != nil {
 			return fmt.Errorf("make the cgroup: %w", err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 // machineOf derives the domain from the records and the node's defaults. It is pure:
 // the same records give the same machine, before and after a restart.
-func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, ask vm.Overrides) vm.Machine {
+func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, ask vm.Overrides) vm.Machine {
 	def := s.defaults.Load()
 	bus := def.DiskBus
 	if ask.DiskBus != "" {
@@ -28,8 +28,8 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 
 		Accel:       s.Accel(),
 		MachineType: def.MachineType,
-		CPU:         vm.MachineCPU{Count: sz.vcpus, Mode: cpuMode(def.CPUMode, s.Accel()), Model: def.CPUModel},
-		Memory:      sz.memory,
+		CPU:         vm.MachineCPU{Count: c.Status.Size.VCPUs, Mode: cpuMode(def.CPUMode, s.Accel()), Model: def.CPUModel},
+		Memory:      c.Status.Size.Memory,
 
 		Disks: []vm.MachineDisk{
 			{
@@ -55,7 +55,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, sz size, a
 		m.Share = s.cfg.Paths.Share(sb.ID)
 	}
 	if s.cfg.LibvirtCgroups {
-		limits := cgroupLimits(sb.Spec, c.Spec)
+		limits := cgroupLimits(sb.Present(), c.Present())
 		m.Cputune = &limits
 	}
 	return m

@@ -151,6 +151,10 @@ type Cgroups interface {
 	Create(ctx context.Context, id, parent string, res vm.Resources) error
 	// Place moves a process with all its threads into the group.
 	Place(ctx context.Context, id, parent string, pid int) error
+	// Update changes the limits of a group from one to the other, whole or not at all: after
+	// an error they are as from says. NotFound if there is no group; FailedPrecondition for
+	// a limit that what is in the group exceeds.
+	Update(ctx context.Context, id, parent string, from, to vm.Resources) error
 	// Usage reads the group's counters; NotFound if there is no group.
 	Usage(ctx context.Context, id, parent string) (vm.CgroupUsage, error)
 	// Remove kills nothing: it removes the empty group. Idempotent.

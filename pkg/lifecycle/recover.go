@@ -216,7 +216,10 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 	if err := s.follow(ctx, c); err != nil {
 		return err
 	}
-	s.attend(sb, c)               //nolint:contextcheck // it lives as long as the container or we do
+	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
+	if err := s.limitAgain(ctx, sb, c); err != nil {
+		log.From(ctx).Error("the limits on record are not those of the VM; update them again", zap.String("container", c.ID), zap.Error(err))
+	}
 	if len(c.Status.Shares) > 0 { // what happened to it while we were away was told nobody
 		s.work.Go(func() { s.repairShare(log.With(s.life, zap.String("sandbox", sb.ID)), sb.ID) }) //nolint:contextcheck // as above
 	}

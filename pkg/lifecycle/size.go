@@ -25,24 +25,18 @@ func qemuOverhead(accel vm.Accel, ram int64) int64 {
 	return base + ram/512
 }
 
-// size is how big a guest is made.
-type size struct {
-	vcpus  int
-	memory int64
-}
-
 // sizeOf derives the guest's size. What an annotation says wins; then the pod's limits;
 // then the node's defaults.
-func sizeOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults, accel vm.Accel) (size, error) {
+func sizeOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults, accel vm.Accel) (vm.MachineSize, error) {
 	memory, err := memoryOf(sb, c, ask, d, accel)
 	if err != nil {
-		return size{}, err
+		return vm.MachineSize{}, err
 	}
 	vcpus := vcpusOf(sb, c, ask, d)
 	if vcpus > annotations.MaxVCPUs {
-		return size{}, fmt.Errorf("a CPU limit of %d is more than the %d CPUs that a guest can have: %w", vcpus, annotations.MaxVCPUs, errdefs.ErrInvalidArgument)
+		return vm.MachineSize{}, fmt.Errorf("a CPU limit of %d is more than the %d CPUs that a guest can have: %w", vcpus, annotations.MaxVCPUs, errdefs.ErrInvalidArgument)
 	}
-	return size{vcpus: int(vcpus), memory: memory}, nil
+	return vm.MachineSize{VCPUs: int(vcpus), Memory: memory}, nil
 }
 
 // room is what a pod's memory limit leaves for the guest's RAM, in bytes, and how that

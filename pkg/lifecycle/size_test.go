@@ -48,7 +48,7 @@ func TestSizeOf(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got != (size{tc.vcpus, tc.memory}) {
+			if err != nil || got != (vm.MachineSize{VCPUs: tc.vcpus, Memory: tc.memory}) {
 				t.Errorf("size = %+v, %v; want %d vCPUs, %d MiB", got, err, tc.vcpus, tc.memory/vm.MiB)
 			}
 		})

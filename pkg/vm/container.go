@@ -144,10 +144,31 @@ type ContainerStatus struct {
 	MainExit *MainExit `json:"mainExit,omitempty"`
 	// Exit is set once the container is Exited.
 	Exit *Exit `json:"exit,omitempty"`
+	// Size is how big the machine was made.
+	Size MachineSize `json:"size,omitzero"`
+	// Resources are the limits that took the place of the spec's, nil if none did.
+	Resources *Resources `json:"resources,omitempty"`
 	// Files and Shares are the spec's mounts, judged on the host when the container was
 	// created: small files are copied into the guest, the rest is shared with it.
 	Files  []FileTree   `json:"files,omitempty"`
 	Shares []ShareMount `json:"shares,omitempty"`
+}
+
+// MachineSize is what a VM has of CPUs and memory. It is the zero value where it is not known:
+// of a container that a vmlet before schema version 3 made.
+type MachineSize struct {
+	VCPUs int `json:"vcpus"`
+	// Memory is bytes of guest RAM.
+	Memory int64 `json:"memory"`
+}
+
+// Present is the spec with the limits that the container has now.
+func (c Container) Present() ContainerSpec {
+	spec := c.Spec
+	if c.Status.Resources != nil {
+		spec.Resources = c.Status.Resources
+	}
+	return spec
 }
 
 // StopIntent records that the guest was asked to stop, so that a restarted daemon

@@ -2,6 +2,11 @@
 
 package vm
 
+import (
+	"cmp"
+	"maps"
+)
+
 // Resources are limits as CRI's LinuxContainerResources states them.
 type Resources struct {
 	// CPUPeriod and CPUQuota are microseconds; a quota of 0 or less is no limit.
@@ -18,6 +23,34 @@ type Resources struct {
 	MemorySwapLimit int64 `json:"memorySwapLimit,omitempty"`
 	// Unified holds cgroup v2 keys, passed through.
 	Unified map[string]string `json:"unified,omitempty"`
+}
+
+// Merge returns the limits with those of change in their place. What change leaves open (0,
+// "", no key) stays, as CRI's updates have it; a quota of -1 is no limit.
+func (r Resources) Merge(change Resources) Resources {
+	for _, field := range []struct{ old, next *int64 }{
+		{&r.CPUPeriod, &change.CPUPeriod},
+		{&r.CPUQuota, &change.CPUQuota},
+		{&r.CPUShares, &change.CPUShares},
+		{&r.MemoryLimit, &change.MemoryLimit},
+		{&r.OOMScoreAdj, &change.OOMScoreAdj},
+		{&r.MemorySwapLimit, &change.MemorySwapLimit},
+	} {
+		if *field.next != 0 {
+			*field.old = *field.next
+		}
+	}
+	r.CpusetCPUs = cmp.Or(change.CpusetCPUs, r.CpusetCPUs)
+	r.CpusetMems = cmp.Or(change.CpusetMems, r.CpusetMems)
+	if len(change.Unified) > 0 {
+		unified := maps.Clone(r.Unified)
+		if unified == nil {
+			unified = map[string]string{}
+		}
+		maps.Copy(unified, change.Unified)
+		r.Unified = unified
+	}
+	return r
 }
 
 // Bytes, for sizes written in code.

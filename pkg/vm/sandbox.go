@@ -116,8 +116,23 @@ type SandboxStatus struct {
 	Message string `json:"message,omitempty"`
 	// Network is what CNI gave; nil before ADD and after DEL.
 	Network *Network `json:"network,omitempty"`
+	// Resources and Overhead took the place of the spec's, where they are not nil.
+	Resources *Resources `json:"resources,omitempty"`
+	Overhead  *Resources `json:"overhead,omitempty"`
 	// Disks are the root disks of the sandbox's containers. They outlive containers.
 	Disks []Disk `json:"disks,omitempty"`
+}
+
+// Present is the spec with the limits that the pod has now.
+func (s Sandbox) Present() SandboxSpec {
+	spec := s.Spec
+	if s.Status.Resources != nil {
+		spec.Resources = s.Status.Resources
+	}
+	if s.Status.Overhead != nil {
+		spec.Overhead = s.Status.Overhead
+	}
+	return spec
 }
 
 // DNSConfig is the resolver configuration of the pod (CRI DNSConfig).

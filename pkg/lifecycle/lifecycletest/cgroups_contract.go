@@ -17,14 +17,16 @@ type CgroupsEnv struct {
 	Cgroups lifecycle.Cgroups
 	// Parent is a pod's cgroup that is the environment's own.
 	Parent string
-	// Start starts a process, End ends it, and Alive tells whether it runs.
+	// Start starts a process, Use has it take some 16 MiB of memory, End ends it, and Alive
+	// tells whether it runs.
 	Start func() (pid int)
+	Use   func(pid int)
 	End   func(pid int)
 	Alive func(pid int) bool
 }
 
-// cgroupID is the sandbox that the contract's groups belong to.
-const cgroupID = "0123456789abcdef0123456789abcdef"
+// CgroupID is the sandbox that the contract's groups belong to.
+const CgroupID = "0123456789abcdef0123456789abcdef"
 
 // RunCgroups is the contract of lifecycle.Cgroups. open returns a new environment.
 func RunCgroups(t *testing.T, open func(t *testing.T) CgroupsEnv) {
@@ -35,6 +37,9 @@ func RunCgroups(t *testing.T, open func(t *testing.T) CgroupsEnv) {
 		"creating twice is creating once":            createIsIdempotent,
 		"a group can go without a limit":             groupWithoutLimit,
 		"a placed process is counted":                placedProcessIsCounted,
+		"what was not created has no limits":         updateNeedsAGroup,
+		"limits of a group in use change":            updateChangesLimits,
+		"a limit below what is used changes nothing": updateIsWholeOrNothing,
 		"removing kills nothing":                     removeKillsNothing,
 		"a removed group is gone, and again":         removeIsIdempotent,
 		"removing what was never created succeeds":   removeNothing,
@@ -76,82 +81,122 @@ func mustRemoveGroup(t *testing.T, env CgroupsEnv, id string) {
 }
 
 func usageNeedsAGroup(t *testing.T, env CgroupsEnv) {
-	if u, err := env.Cgroups.Usage(t.Context(), cgroupID, env.Parent); !errdefs.IsNotFound(err) {
+	if u, err := env.Cgroups.Usage(t.Context(), CgroupID, env.Parent); !errdefs.IsNotFound(err) {
 		t.Errorf("got %+v, %v", u, err)
 	}
 }
 
 func placeNeedsAGroup(t *testing.T, env CgroupsEnv) {
-	if err := env.Cgroups.Place(t.Context(), cgroupID, env.Parent, env.Start()); !errdefs.IsNotFound(err) {
+	if err := env.Cgroups.Place(t.Context(), CgroupID, env.Parent, env.Start()); !errdefs.IsNotFound(err) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func createIsIdempotent(t *testing.T, env CgroupsEnv) {
 	limits := vm.Resources{CPUShares: 512, CPUPeriod: 100000, CPUQuota: 50000, MemoryLimit: 64 * vm.MiB}
-	mustCreateGroup(t, env, cgroupID, limits)
-	mustCreateGroup(t, env, cgroupID, limits)
-	u := mustUsage(t, env, cgroupID)
+	mustCreateGroup(t, env, CgroupID, limits)
+	mustCreateGroup(t, env, CgroupID, limits)
+	u := mustUsage(t, env, CgroupID)
 	if u.PIDs != 0 || u.OOMKills != 0 || u.MemoryLimit != uint64(limits.MemoryLimit) {
 		t.Errorf("a new group has %+v", u)
 	}
-	mustRemoveGroup(t, env, cgroupID)
+	mustRemoveGroup(t, env, CgroupID)
 }
 
 func groupWithoutLimit(t *testing.T, env CgroupsEnv) {
-	mustCreateGroup(t, env, cgroupID, vm.Resources{})
-	if u := mustUsage(t, env, cgroupID); u.MemoryLimit != 0 {
+	mustCreateGroup(t, env, CgroupID, vm.Resources{})
+	if u := mustUsage(t, env, CgroupID); u.MemoryLimit != 0 {
 		t.Errorf("the limit is %d", u.MemoryLimit)
 	}
-	mustRemoveGroup(t, env, cgroupID)
+	mustRemoveGroup(t, env, CgroupID)
 }
 
 func placedProcessIsCounted(t *testing.T, env CgroupsEnv) {
 	pid := env.Start()
-	mustCreateGroup(t, env, cgroupID, vm.Resources{})
-	mustPlace(t, env, cgroupID, pid)
-	mustPlace(t, env, cgroupID, pid)
-	if u := mustUsage(t, env, cgroupID); u.PIDs == 0 {
+	mustCreateGroup(t, env, CgroupID, vm.Resources{})
+	mustPlace(t, env, CgroupID, pid)
+	mustPlace(t, env, CgroupID, pid)
+	if u := mustUsage(t, env, CgroupID); u.PIDs == 0 {
 		t.Errorf("got %+v", u)
 	}
 	env.End(pid)
-	mustRemoveGroup(t, env, cgroupID)
+	mustRemoveGroup(t, env, CgroupID)
+}
+
+func updateNeedsAGroup(t *testing.T, env CgroupsEnv) {
+	if err := env.Cgroups.Update(t.Context(), CgroupID, env.Parent, vm.Resources{}, vm.Resources{CPUShares: 512}); !errdefs.IsNotFound(err) {
+		t.Errorf("got %v", err)
+	}
+	usageNeedsAGroup(t, env)
+}
+
+func updateChangesLimits(t *testing.T, env CgroupsEnv) {
+	pid := env.Start()
+	from, to := vm.Resources{MemoryLimit: 128 * vm.MiB}, vm.Resources{MemoryLimit: 64 * vm.MiB, CPUShares: 512}
+	mustCreateGroup(t, env, CgroupID, from)
+	mustPlace(t, env, CgroupID, pid)
+	for range 2 {
+		if err := env.Cgroups.Update(t.Context(), CgroupID, env.Parent, from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if u := mustUsage(t, env, CgroupID); u.MemoryLimit != uint64(to.MemoryLimit) || u.PIDs == 0 {
+		t.Errorf("got %+v", u)
+	}
+	env.End(pid)
+	mustRemoveGroup(t, env, CgroupID)
+}
+
+func updateIsWholeOrNothing(t *testing.T, env CgroupsEnv) {
+	pid := env.Start()
+	from := vm.Resources{MemoryLimit: 128 * vm.MiB}
+	mustCreateGroup(t, env, CgroupID, from)
+	mustPlace(t, env, CgroupID, pid)
+	env.Use(pid)
+	if err := env.Cgroups.Update(t.Context(), CgroupID, env.Parent, from, vm.Resources{MemoryLimit: vm.MiB, CPUShares: 512}); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("got %v", err)
+	}
+	if u := mustUsage(t, env, CgroupID); u.MemoryLimit != uint64(from.MemoryLimit) || !env.Alive(pid) {
+		t.Errorf("got %+v, the process lives: %v", u, env.Alive(pid))
+	}
+	env.End(pid)
+	mustRemoveGroup(t, env, CgroupID)
 }
 
 func removeKillsNothing(t *testing.T, env CgroupsEnv) {
 	pid := env.Start()
-	mustCreateGroup(t, env, cgroupID, vm.Resources{})
-	mustPlace(t, env, cgroupID, pid)
-	if err := env.Cgroups.Remove(t.Context(), cgroupID, env.Parent); !errdefs.IsFailedPrecondition(err) {
+	mustCreateGroup(t, env, CgroupID, vm.Resources{})
+	mustPlace(t, env, CgroupID, pid)
+	if err := env.Cgroups.Remove(t.Context(), CgroupID, env.Parent); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("with a process in the group: %v", err)
 	}
 	if !env.Alive(pid) {
 		t.Error("the process was killed")
 	}
-	mustUsage(t, env, cgroupID)
+	mustUsage(t, env, CgroupID)
 	env.End(pid)
-	mustRemoveGroup(t, env, cgroupID)
+	mustRemoveGroup(t, env, CgroupID)
 }
 
 func removeIsIdempotent(t *testing.T, env CgroupsEnv) {
-	mustCreateGroup(t, env, cgroupID, vm.Resources{})
-	mustRemoveGroup(t, env, cgroupID)
+	mustCreateGroup(t, env, CgroupID, vm.Resources{})
+	mustRemoveGroup(t, env, CgroupID)
 	usageNeedsAGroup(t, env)
-	mustRemoveGroup(t, env, cgroupID)
+	mustRemoveGroup(t, env, CgroupID)
 }
 
-func removeNothing(t *testing.T, env CgroupsEnv) { mustRemoveGroup(t, env, cgroupID) }
+func removeNothing(t *testing.T, env CgroupsEnv) { mustRemoveGroup(t, env, CgroupID) }
 
 func groupsAreApart(t *testing.T, env CgroupsEnv) {
 	const other = "fedcba9876543210fedcba9876543210"
 	pid := env.Start()
-	mustCreateGroup(t, env, cgroupID, vm.Resources{})
+	mustCreateGroup(t, env, CgroupID, vm.Resources{})
 	mustCreateGroup(t, env, other, vm.Resources{})
 	mustPlace(t, env, other, pid)
-	if u := mustUsage(t, env, cgroupID); u.PIDs != 0 {
+	if u := mustUsage(t, env, CgroupID); u.PIDs != 0 {
 		t.Errorf("%d processes are in a group that none was placed in", u.PIDs)
 	}
-	mustRemoveGroup(t, env, cgroupID)
+	mustRemoveGroup(t, env, CgroupID)
 	mustUsage(t, env, other)
 	env.End(pid)
 	mustRemoveGroup(t, env, other)
@@ -160,7 +205,7 @@ func groupsAreApart(t *testing.T, env CgroupsEnv) {
 func endedContextMakesNoGroup(t *testing.T, env CgroupsEnv) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := env.Cgroups.Create(ctx, cgroupID, env.Parent, vm.Resources{}); !errdefs.IsCanceled(err) {
+	if err := env.Cgroups.Create(ctx, CgroupID, env.Parent, vm.Resources{}); !errdefs.IsCanceled(err) {
 		t.Errorf("got %v", err)
 	}
 	usageNeedsAGroup(t, env)

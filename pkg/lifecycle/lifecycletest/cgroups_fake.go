@@ -105,6 +105,24 @@ func (c *Cgroups) Place(ctx context.Context, id, parent string, pid int) error {
 	return nil
 }
 
+// Update implements lifecycle.Cgroups.
+func (c *Cgroups) Update(ctx context.Context, id, parent string, _, to vm.Resources) error {
+	if err := c.enter(ctx, "Update", id); err != nil {
+		return err
+	}
+	c.groupMu.Lock()
+	defer c.groupMu.Unlock()
+	g, err := c.group(id, parent)
+	if err != nil {
+		return err
+	}
+	if used := c.usage[id].MemoryUsage; to.MemoryLimit > 0 && used > uint64(to.MemoryLimit) {
+		return fmt.Errorf("limit the cgroup of %s to %d bytes, of which %d are used: %w", id, to.MemoryLimit, used, errdefs.ErrFailedPrecondition)
+	}
+	g.Resources = to
+	return nil
+}
+
 // Usage implements lifecycle.Cgroups.
 func (c *Cgroups) Usage(ctx context.Context, id, parent string) (vm.CgroupUsage, error) {
 	if err := c.enter(ctx, "Usage", id); err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 func TestFakeCgroupsKeepTheContract(t *testing.T) {
@@ -21,6 +22,7 @@ func TestFakeCgroupsKeepTheContract(t *testing.T) {
 				alive[pid] = true
 				return pid
 			},
+			Use:   func(int) { c.SetUsage(lifecycletest.CgroupID, vm.CgroupUsage{MemoryUsage: uint64(16 * vm.MiB)}) },
 			End:   func(pid int) { alive[pid] = false },
 			Alive: func(pid int) bool { return alive[pid] },
 		}
