@@ -53,7 +53,7 @@ func (s *Service) attachTo(ctx context.Context, c vm.Container, streams vm.Strea
 // sendInput gives what a client types to the command, or types it into the console.
 func (s *Service) sendInput(ctx context.Context, c vm.Container, streams vm.Streams) error {
 	if c.Spec.HasMain() {
-		if err := s.awaitCommand(ctx, c); err != nil {
+		if err := s.awaitBegun(ctx, c); err != nil {
 			return err
 		}
 		return s.deps.Guest.AttachMain(ctx, c.SandboxID, c.ID, streams.Stdin, streams.Resize)

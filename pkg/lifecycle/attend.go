@@ -61,6 +61,8 @@ func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 		}
 	} else {
 		s.deps.Guest.ConnectQGA(c.SandboxID) // the seed has seen to the guest
+		a.begun.is = true
+		close(a.begun.opened)
 	}
 	if s.attendants.m == nil {
 		s.attendants.m = map[string]*attendant{}
@@ -134,6 +136,8 @@ func (s *Service) seeTo(ctx context.Context, sb vm.Sandbox, c vm.Container, time
 			}
 			late.Stop()
 			err := s.prepare(ctx, sb, c)
+			// Also when that has failed: who looks what is wrong with the guest has to be let in.
+			s.attendants.setBegun(c.ID, true)
 			if err == nil || mayPass(err) {
 				return err
 			}
@@ -143,6 +147,7 @@ func (s *Service) seeTo(ctx context.Context, sb vm.Sandbox, c vm.Container, time
 		})
 		select {
 		case <-rebooted:
+			s.attendants.setBegun(c.ID, false)
 		case <-ctx.Done():
 		}
 	}

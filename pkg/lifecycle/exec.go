@@ -31,8 +31,8 @@ func (s *Service) ExecStream(ctx context.Context, ref string, cmd []string, tty 
 	if err != nil {
 		return 0, fmt.Errorf("exec: %w", err)
 	}
-	if err := s.awaitCommand(ctx, c); err != nil {
-		return 0, fmt.Errorf("exec in container %s, whose command has not started yet: %w", c.ID, err)
+	if err := s.awaitBegun(ctx, c); err != nil {
+		return 0, fmt.Errorf("exec in container %s, whose guest is not ready for it yet: %w", c.ID, err)
 	}
 	if c, err = s.running(c.ID); err != nil {
 		return 0, fmt.Errorf("exec: %w", err)

@@ -272,21 +272,20 @@ func TestExecAndInputWaitForTheCommand(t *testing.T) {
 }
 
 func TestExecThatWaitsEndsWithItsCallerAndWithTheContainer(t *testing.T) {
-	w := newWorld(t)
-	w.guest.Mute()
-	_, c := w.started("a", commandSpec())
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := w.svc.Exec(ctx, c, vm.ExecRequest{Command: []string{"true"}}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error = %v", err)
-	}
-	executed := make(chan error, 1)
-	go func() {
-		_, err := w.svc.Exec(t.Context(), c, vm.ExecRequest{Command: []string{"true"}})
-		executed <- err
-	}()
-	if err := w.svc.StopContainer(t.Context(), c, 0); err != nil {
-		t.Fatal(err)
-	}
-	mustBe(t, <-executed, errdefs.ErrFailedPrecondition)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.guest.Mute()
+		_, c := w.started("a", commandSpec())
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := w.svc.Exec(ctx, c, vm.ExecRequest{Command: []string{"true"}}); !errors.Is(err, context.Canceled) {
+			t.Errorf("error = %v", err)
+		}
+		executed := w.execs(c)
+		synctest.Wait() // until it waits
+		if err := w.svc.StopContainer(t.Context(), c, 0); err != nil {
+			t.Fatal(err)
+		}
+		mustBe(t, <-executed, errdefs.ErrFailedPrecondition)
+	})
 }

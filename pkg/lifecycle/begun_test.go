@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// execs runs a command in a container, and tells how that has ended.
+func (w *world) execs(containerID string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+		defer cancel()
+		_, err := w.svc.Exec(ctx, containerID, vm.ExecRequest{Command: []string{"true"}})
+		done <- err
+	}()
+	return done
+}
+
+// A postStart hook and the first exec probe find the pod's volumes there.
+func TestExecWaitsForTheMachineToBeAsThePodWantsItInEachBoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		release := w.guest.Block("Setup")
+		sb, c := w.running("a")
+		for boot := range 2 {
+			done := w.execs(c)
+			synctest.Wait()
+			if count(w.guest.Calls(), "Exec "+sb) != boot {
+				t.Errorf("boot %d: it did not wait", boot)
+			}
+			release()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			release = w.guest.Block("Setup")
+			w.guest.Reboot(sb)
+			synctest.Wait()
+		}
+		release()
+	})
+}
+
+// Who looks what is wrong with a machine has to be let in.
+func TestExecDoesNotWaitForWhatWillNotBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.guest.FailNext("Setup", errdefs.ErrInvalidArgument)
+		_, refused := w.running("refused")
+		if err := <-w.execs(refused); err != nil {
+			t.Errorf("in a guest that refuses: %v", err)
+		}
+
+		awaiting := w.guest.Block("AwaitAgent")
+		defer awaiting()
+		w.guest.FailNext("Info", errdefs.ErrNotImplemented)
+		_, other := w.running("other")
+		if err := <-w.execs(other); err != nil {
+			t.Errorf("in a guest with qemu-guest-agent alone: %v", err)
+		}
+
+		spec := podSpec("portless")
+		spec.Annotations = map[string]string{"vmlet.io/guest-agent": "qga"}
+		sb, err := w.svc.RunSandbox(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		portless := w.created(sb, 0)
+		if err := w.svc.StartContainer(t.Context(), portless); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-w.execs(portless); err != nil {
+			t.Errorf("in a machine without a port for vmlet-agent: %v", err)
+		}
+	})
+}
