@@ -127,7 +127,7 @@ func (s *Service) newContainer(sb vm.Sandbox, spec vm.ContainerSpec, ask vm.Over
 		return vm.Container{}, err
 	}
 	return vm.Container{
-		ID: newID(), SandboxID: sb.ID, Spec: spec, CreatedAt: s.now(),
+		ID: newID(), SandboxID: sb.ID, Spec: spec, CreatedAt: s.containerCreatedAt(sb.ID),
 		Status: vm.ContainerStatus{State: vm.ContainerCreating, Files: files, Shares: shares},
 	}, nil
 }

@@ -41,7 +41,7 @@ func (s *Service) StopContainer(ctx context.Context, ref string, grace time.Dura
 	if err != nil {
 		return err
 	}
-	op, err := s.beginStop(ctx, c, s.now().Add(max(grace, 0)))
+	op, err := s.beginStop(ctx, c, max(grace, 0))
 	if err != nil || op == nil {
 		return err
 	}
@@ -59,8 +59,11 @@ type stops struct {
 	m  map[string]*stop
 }
 
-// stop is one try of a stop under way. done is closed after err is set.
+// stop is one try of a stop under way. done is closed after err is set. Its deadlines are of this process's monotonic
+// clock: a step of the wall clock, which the deadline on record is of, neither cuts a grace short nor prolongs it.
 type stop struct {
+	// until is the deadline, under stops.mu.
+	until time.Time
 	// deadlines carries shorter deadlines to the goroutine that waits.
 	deadlines chan time.Time
 	done      chan struct{}
@@ -69,7 +72,7 @@ type stop struct {
 
 // beginStop records the intent and starts the wait, or joins the one under way. It
 // returns nil for a container that does not run.
-func (s *Service) beginStop(ctx context.Context, c vm.Container, deadline time.Time) (*stop, error) {
+func (s *Service) beginStop(ctx context.Context, c vm.Container, grace time.Duration) (*stop, error) {
 	unlock, err := s.locks.Lock(ctx, c.SandboxID)
 	if err != nil {
 		return nil, err
@@ -82,15 +85,16 @@ func (s *Service) beginStop(ctx context.Context, c vm.Container, deadline time.T
 	if err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", c.ID, err)
 	}
-	if c, err = s.intendStop(c, deadline); err != nil {
+	if c, err = s.intendStop(c, grace); err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", c.ID, err)
 	}
-	return s.waitStop(c), nil
+	return s.waitStop(c, grace), nil
 }
 
 // intendStop records that a stop was asked for; an earlier deadline stays.
-func (s *Service) intendStop(c vm.Container, deadline time.Time) (vm.Container, error) {
+func (s *Service) intendStop(c vm.Container, grace time.Duration) (vm.Container, error) {
 	now := s.now()
+	deadline := now.Add(grace)
 	return s.updateContainer(c.ID, "stop intended", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
 		next := vm.StopIntent{RequestedAt: now, Deadline: deadline}
 		if old := st.Stop; old != nil {
@@ -104,22 +108,32 @@ func (s *Service) intendStop(c vm.Container, deadline time.Time) (vm.Container, 
 	})
 }
 
+// leftOfGrace is what a stop of an earlier life still gives the guest: never more than it gave at first, wherever the
+// clock is set meanwhile.
+func (s *Service) leftOfGrace(intent vm.StopIntent) time.Duration {
+	return min(max(intent.Deadline.Sub(s.now()), 0), intent.Deadline.Sub(intent.RequestedAt))
+}
+
 // waitStop starts the goroutine that sees a recorded stop through, or tells the one
 // that is there of a shorter deadline. Recovery calls it for stops of an earlier life.
-func (s *Service) waitStop(c vm.Container) *stop {
+func (s *Service) waitStop(c vm.Container, grace time.Duration) *stop {
+	until := time.Now().Add(grace)
 	s.stops.mu.Lock()
 	defer s.stops.mu.Unlock()
 	if op, ok := s.stops.m[c.ID]; ok {
+		if until.Before(op.until) {
+			op.until = until
+		}
 		// One slot, and all senders hold the mutex: taking out what was not read yet
 		// makes room, so this never blocks.
 		select {
 		case <-op.deadlines:
 		default:
 		}
-		op.deadlines <- c.Status.Stop.Deadline
+		op.deadlines <- op.until
 		return op
 	}
-	op := &stop{deadlines: make(chan time.Time, 1), done: make(chan struct{})}
+	op := &stop{until: until, deadlines: make(chan time.Time, 1), done: make(chan struct{})}
 	if s.stops.m == nil {
 		s.stops.m = map[string]*stop{}
 	}
@@ -138,15 +152,12 @@ func (s *Service) waitStop(c vm.Container) *stop {
 // must come to its end also if its caller never returns.
 func (s *Service) runStop(c vm.Container, op *stop) {
 	for wait := settleRetry; ; wait = min(2*wait, settleRetryMost) {
-		err := s.observed("container_stop", func() error { return s.seeStopThrough(s.life, c, op.deadlines) })
+		err := s.observed("container_stop", func() error { return s.seeStopThrough(s.life, c, s.deadlineOf(op), op.deadlines) })
 		next := s.endTry(c, op, err)
 		if next == nil {
 			return
 		}
 		op = next
-		if now, err := s.deps.Store.Containers.Get(c.ID); err == nil {
-			c = now // its deadline may have been shortened
-		}
 		log.From(s.life).Warn("a stop has failed and will be tried again", zap.String("sandbox", c.SandboxID), zap.String("container", c.ID), zap.Error(err))
 		select {
 		case <-op.deadlines:
@@ -156,13 +167,20 @@ func (s *Service) runStop(c vm.Container, op *stop) {
 	}
 }
 
+// deadlineOf is when the guest is to be gone, by what was asked so far.
+func (s *Service) deadlineOf(op *stop) time.Time {
+	s.stops.mu.Lock()
+	defer s.stops.mu.Unlock()
+	return op.until
+}
+
 // endTry tells how a try ended. It returns what later callers wait for, nil if there will
 // be no further try.
 func (s *Service) endTry(c vm.Container, op *stop, err error) (next *stop) {
 	s.stops.mu.Lock()
 	defer s.stops.mu.Unlock()
 	if err != nil && s.life.Err() == nil {
-		next = &stop{deadlines: op.deadlines, done: make(chan struct{})}
+		next = &stop{until: op.until, deadlines: op.deadlines, done: make(chan struct{})}
 		s.stops.m[c.ID] = next
 	} else {
 		delete(s.stops.m, c.ID)
@@ -173,14 +191,13 @@ func (s *Service) endTry(c vm.Container, op *stop, err error) (next *stop) {
 }
 
 // seeStopThrough asks the guest to power off until it is gone or the deadline is there.
-func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines <-chan time.Time) error {
+func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, until time.Time, deadlines <-chan time.Time) error {
 	gone, forget := s.exits.wait(c.ID)
 	defer forget()
-	deadline := c.Status.Stop.Deadline
-	timer := time.NewTimer(deadline.Sub(s.now()))
+	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 
-	if deadline.After(s.now()) {
+	if time.Until(until) > 0 {
 		asking, enough := context.WithCancel(ctx)
 		defer enough()
 		s.hastenExit(asking, c)
@@ -196,8 +213,8 @@ func (s *Service) seeStopThrough(ctx context.Context, c vm.Container, deadlines 
 		select {
 		case <-gone:
 			return nil
-		case deadline = <-deadlines:
-			timer.Reset(deadline.Sub(s.now()))
+		case until = <-deadlines:
+			timer.Reset(time.Until(until))
 		case <-timer.C:
 			return s.forceStop(ctx, c)
 		case <-ctx.Done():

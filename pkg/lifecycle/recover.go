@@ -226,8 +226,8 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 	return nil
 }
 
-// resumeStop goes on with a stop of an earlier life: the guest has until the deadline
-// that was promised then.
+// resumeStop goes on with a stop of an earlier life: the guest has what is left of the
+// grace that was promised then.
 func (s *Service) resumeStop(ctx context.Context, c vm.Container) error {
 	if c.Status.Stop.Forced || c.Status.State == vm.ContainerStarting {
 		if err := s.follow(ctx, c); err != nil {
@@ -238,7 +238,7 @@ func (s *Service) resumeStop(ctx context.Context, c vm.Container) error {
 	if err := s.rearm(ctx, c); err != nil {
 		return err
 	}
-	s.waitStop(c)
+	s.waitStop(c, s.leftOfGrace(*c.Status.Stop))
 	return nil
 }
 

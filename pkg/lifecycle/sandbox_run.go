@@ -38,7 +38,7 @@ func (s *Service) runSandbox(ctx context.Context, spec vm.SandboxSpec) (id strin
 			found.ID, spec.Namespace, spec.Name, spec.Attempt, found.Status.State, errdefs.ErrAlreadyExists)
 	}
 	sb := vm.Sandbox{
-		ID: newID(), Spec: spec, CreatedAt: s.now(),
+		ID: newID(), Spec: spec, CreatedAt: s.sandboxCreatedAt(spec),
 		Status: vm.SandboxStatus{State: vm.SandboxCreating},
 	}
 	unlock, err := s.locks.Lock(ctx, sb.ID)
