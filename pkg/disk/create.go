@@ -33,7 +33,7 @@ func (d *Disks) create(ctx context.Context, path string, how file) error {
 		return err
 	}
 	defer unlock()
-	folder, err := d.folder(at.id, true)
+	folder, err := d.folder(at.dir, at.id, true)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (d *Disks) create(ctx context.Context, path string, how file) error {
 	if exists, err := isThere(folder, at.file); err != nil || exists && !how.replace {
 		return err
 	}
-	if err := d.fillPart(ctx, folder, at, how); err != nil {
+	if err := fillPart(ctx, folder, at, how); err != nil {
 		return errors.Join(storageError(err), removeIfThere(folder, at.part()))
 	}
 	if err := folder.Rename(at.part(), at.file); err != nil {
@@ -65,7 +65,7 @@ func isThere(folder *os.Root, name string) (bool, error) {
 }
 
 // fillPart makes the part of a file, on stable storage.
-func (d *Disks) fillPart(ctx context.Context, folder *os.Root, at place, how file) (err error) {
+func fillPart(ctx context.Context, folder *os.Root, at place, how file) (err error) {
 	if err := removeIfThere(folder, at.part()); err != nil { // of a crash
 		return err
 	}
@@ -81,7 +81,7 @@ func (d *Disks) fillPart(ctx context.Context, folder *os.Root, at place, how fil
 	if err := f.Chmod(how.mode); err != nil {
 		return err
 	}
-	if err := how.fill(ctx, f, d.dir+"/"+at.id+"/"+at.part()); err != nil {
+	if err := how.fill(ctx, f, at.dir+"/"+at.id+"/"+at.part()); err != nil {
 		return err
 	}
 	return f.Sync()

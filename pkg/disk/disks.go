@@ -32,32 +32,37 @@ type Config struct {
 	Group string
 }
 
-// Disks makes and removes the files of sandboxes. It is safe for concurrent use.
+// Disks makes and removes the files of sandboxes and of persistent disks. It is safe for
+// concurrent use.
 type Disks struct {
-	dir   string
-	owner owner
+	// sandboxes and disks hold a folder each per sandbox and per persistent disk.
+	sandboxes, disks string
+	owner            owner
 	// locks serialises what is done to one path.
 	locks keylock.Locks
 }
 
-// New makes the folder of the sandboxes. InvalidArgument: there is no such user or group.
+// New makes the folders of the sandboxes and of the persistent disks. InvalidArgument: there is no such user or group.
 func New(cfg Config) (*Disks, error) {
 	who, err := lookup(cfg.User, cfg.Group)
 	if err != nil {
 		return nil, err
 	}
-	d := &Disks{dir: cfg.Paths.Sandboxes(), owner: who}
-	if err := os.MkdirAll(d.dir, rootMode); err != nil {
-		return nil, fmt.Errorf("folder of the sandboxes: %w", err)
-	}
-	if err := os.Chmod(d.dir, rootMode); err != nil { // past the umask
-		return nil, fmt.Errorf("folder of the sandboxes: %w", err)
+	d := &Disks{sandboxes: cfg.Paths.Sandboxes(), disks: cfg.Paths.Disks(), owner: who}
+	for _, dir := range []string{d.sandboxes, d.disks} {
+		if err := os.MkdirAll(dir, rootMode); err != nil {
+			return nil, fmt.Errorf("folder of sandboxes or disks: %w", err)
+		}
+		if err := os.Chmod(dir, rootMode); err != nil { // past the umask
+			return nil, fmt.Errorf("folder of sandboxes or disks: %w", err)
+		}
 	}
 	return d, nil
 }
 
-// place is where a file of a sandbox is.
+// place is where a file is: in a folder of a sandbox or of a persistent disk.
 type place struct {
+	dir  string // that of all such folders
 	id   string
 	file string
 }
@@ -65,27 +70,30 @@ type place struct {
 // part is the name of the file while it is being made.
 func (p place) part() string { return "." + p.file + ".part" }
 
-// locate takes a path apart. InvalidArgument: it is not that of a file of a sandbox.
+// locate takes a path apart. InvalidArgument: it is not that of a file of a sandbox or of a
+// persistent disk.
 func (d *Disks) locate(path string) (place, error) {
-	rest, below := strings.CutPrefix(path, d.dir+"/")
-	id, file, two := strings.Cut(rest, "/")
-	if !below || !two || !isName(id) || !isName(file) {
-		return place{}, fmt.Errorf("%q is not a file of a sandbox in %s: %w", path, d.dir, errdefs.ErrInvalidArgument)
+	for _, dir := range []string{d.sandboxes, d.disks} {
+		rest, below := strings.CutPrefix(path, dir+"/")
+		id, file, two := strings.Cut(rest, "/")
+		if below && two && isName(id) && isName(file) {
+			return place{dir, id, file}, nil
+		}
 	}
-	return place{id, file}, nil
+	return place{}, fmt.Errorf("%q is not a file of a sandbox in %s, nor a disk in %s: %w", path, d.sandboxes, d.disks, errdefs.ErrInvalidArgument)
 }
 
-// isName tells whether s names a sandbox or a file in its folder: one element of a path,
+// isName tells whether s names a sandbox, a disk or a file in its folder: one element of a path,
 // and none of our own parts.
 func isName(s string) bool {
 	control := func(r rune) bool { return r < ' ' || r == 0x7f }
 	return s != "" && s[0] != '.' && !strings.Contains(s, "/") && strings.IndexFunc(s, control) < 0
 }
 
-// folder opens the folder of a sandbox, which with make is made if it is not there.
-// Without it the error may be fs.ErrNotExist.
-func (d *Disks) folder(id string, create bool) (*os.Root, error) {
-	all, err := os.OpenRoot(d.dir)
+// folder opens the folder of a sandbox or a disk, which with create is made if it is not
+// there. Without it the error may be fs.ErrNotExist.
+func (d *Disks) folder(dir, id string, create bool) (*os.Root, error) {
+	all, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +108,12 @@ func (d *Disks) folder(id string, create bool) (*os.Root, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%s in %s is not a folder: %w", id, d.dir, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("%s in %s is not a folder: %w", id, dir, errdefs.ErrFailedPrecondition)
 	}
 	return all.OpenRoot(id)
 }
 
-// makeFolder makes a sandbox's folder, or finishes what a crash left.
+// makeFolder makes a folder, or finishes what a crash left.
 func (d *Disks) makeFolder(all *os.Root, id string) error {
 	if err := all.Mkdir(id, sandboxMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err

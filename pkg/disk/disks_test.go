@@ -74,6 +74,7 @@ func TestDisksKeepTheContract(t *testing.T) {
 				return base(t, vm.FormatQCOW2, size), vm.FormatQCOW2
 			},
 			LoseImage: func(t *testing.T, path string) { t.Helper(); noError(t, os.Remove(path)) },
+			Size:      func(t *testing.T, path string) int64 { t.Helper(); return infoOf(t, path).Virtual },
 			Exists: func(t *testing.T, path string) bool {
 				t.Helper()
 				_, err := os.Lstat(path)
@@ -105,6 +106,12 @@ type info struct {
 	BackingFormat string `json:"backing-filename-format"`
 }
 
+func infoOf(t *testing.T, path string) (got info) {
+	t.Helper()
+	noError(t, json.Unmarshal(run(t, "qemu-img", "info", "--output=json", path), &got))
+	return got
+}
+
 func TestARootDiskIsAnOverlayOfTheLargerSize(t *testing.T) {
 	for _, tc := range []struct {
 		format     vm.DiskFormat
@@ -122,8 +129,7 @@ func TestARootDiskIsAnOverlayOfTheLargerSize(t *testing.T) {
 		backing := base(t, tc.format, tc.base)
 		path := node.RootDisk(id, "main", "sha256:00112233445566")
 		noError(t, d.CreateRoot(t.Context(), vm.Disk{Path: path, Backing: backing, BackingFormat: tc.format, Size: tc.asks}))
-		var got info
-		noError(t, json.Unmarshal(run(t, "qemu-img", "info", "--output=json", path), &got))
+		got := infoOf(t, path)
 		if want := (info{"qcow2", tc.want, backing, string(tc.format)}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
@@ -318,8 +324,10 @@ func TestUsersAndGroupsByNameAndNumber(t *testing.T) {
 }
 
 func TestRootDisksAreNamedAsUsageLooksForThem(t *testing.T) {
-	name := filepath.Base(paths.Node{Root: "/x"}.RootDisk(id, "main", "sha256:00112233445566"))
-	if !strings.HasPrefix(name, rootPrefix) {
-		t.Errorf("%s does not begin with %s", name, rootPrefix)
+	node := paths.Node{Root: "/x"}
+	for _, path := range []string{node.RootDisk(id, "main", "sha256:00112233445566"), node.FreshDisk(id, id), node.PersistentDisk(id)} {
+		if name := filepath.Base(path); !strings.HasPrefix(name, rootPrefix) {
+			t.Errorf("%s does not begin with %s", name, rootPrefix)
+		}
 	}
 }

@@ -39,7 +39,7 @@ func (d *Disks) CreateSpool(ctx context.Context, path string) error {
 	return nil
 }
 
-// RemoveFile removes one file of a sandbox. Idempotent.
+// RemoveFile removes one file. Idempotent.
 func (d *Disks) RemoveFile(ctx context.Context, path string) error {
 	if err := d.removeFile(ctx, path); err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
@@ -57,7 +57,7 @@ func (d *Disks) removeFile(ctx context.Context, path string) error {
 		return err
 	}
 	defer unlock()
-	folder, err := d.folder(at.id, false)
+	folder, err := d.folder(at.dir, at.id, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

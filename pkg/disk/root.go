@@ -3,19 +3,13 @@
 package disk
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -43,39 +37,12 @@ func (d *Disks) CreateRoot(ctx context.Context, disk vm.Disk) error {
 	return nil
 }
 
-// killDelay is how long a killed qemu-img may take to end.
-const killDelay = 2 * time.Second
-
 // overlay has qemu-img write a qcow2 file. The backing file is only named, not opened
 // (-u): what it holds came from elsewhere, and qemu-img runs as root.
 func overlay(ctx context.Context, path string, disk vm.Disk, size int64) error {
-	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2",
+	return qemuImg(ctx, "create", "-q", "-f", "qcow2",
 		"-u", "-F", string(disk.BackingFormat), "-b", disk.Backing, path, strconv.FormatInt(size, 10))
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = killDelay
-	out, err := cmd.CombinedOutput()
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
-	case bytes.Contains(out, []byte("No space left on device")), bytes.Contains(out, []byte("Disk quota exceeded")):
-		return fmt.Errorf("no room left for disks: %s: %w", said(out), errdefs.ErrResourceExhausted)
-	default:
-		return fmt.Errorf("qemu-img: %w: %s", err, said(out))
-	}
 }
-
-// said is a program's message on one line.
-func said(out []byte) string { return strings.Join(strings.Fields(string(out)), " ") }
-
-// qcow2's magic, and where its header has the virtual size (QEMU's docs/interop/qcow2.txt).
-const (
-	qcow2Magic  = "QFI\xfb"
-	qcow2SizeAt = 24
-)
 
 // virtualSize is the size in bytes that a guest sees of a disk.
 func virtualSize(path string, format vm.DiskFormat) (size int64, err error) {
@@ -98,11 +65,11 @@ func virtualSize(path string, format vm.DiskFormat) (size int64, err error) {
 		}
 		return info.Size(), nil
 	case vm.FormatQCOW2:
-		var head [qcow2SizeAt + 8]byte
-		if _, err := io.ReadFull(f, head[:]); err != nil || string(head[:len(qcow2Magic)]) != qcow2Magic {
-			return 0, fmt.Errorf("%s is no qcow2 file: %w", path, errdefs.ErrFailedPrecondition)
+		head, err := readHeader(f)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
 		}
-		return int64(binary.BigEndian.Uint64(head[qcow2SizeAt:])), nil
+		return head.size, nil
 	default:
 		return 0, fmt.Errorf("%s has the format %q: %w", path, format, errdefs.ErrInvalidArgument)
 	}

@@ -123,18 +123,21 @@ type Images interface {
 	Usage(ctx context.Context) (vm.FSUsage, error)
 }
 
-// Disks makes and removes the files of a sandbox.
+// Disks makes and removes the files of sandboxes and of persistent disks.
 type Disks interface {
 	// CreateRoot makes the overlay d.Path on d.Backing with at least d.Size bytes,
 	// whole or not at all. An existing file is left alone: it has a guest's data.
 	CreateRoot(ctx context.Context, d vm.Disk) error
+	// GrowRoot gives a root disk that no VM uses at least d.Size bytes. One that has as many
+	// is left alone: disks never shrink. NotFound if there is no file. Idempotent.
+	GrowRoot(ctx context.Context, d vm.Disk) error
 	// WriteSeed writes the seed ISO, whole or not at all, readable by QEMU's user
 	// and not by others.
 	WriteSeed(ctx context.Context, path string, iso []byte) error
 	// CreateSpool makes the empty console spool that QEMU may append to. An existing
 	// one is left alone.
 	CreateSpool(ctx context.Context, path string) error
-	// RemoveFile removes one file of a sandbox. Idempotent.
+	// RemoveFile removes one file. Idempotent.
 	RemoveFile(ctx context.Context, path string) error
 	// RemoveSandbox removes the folder of a sandbox with all in it. Idempotent.
 	RemoveSandbox(ctx context.Context, id string) error
@@ -142,6 +145,11 @@ type Disks interface {
 	List(ctx context.Context) ([]string, error)
 	// Usage is what the sandbox's root disks take on the host now.
 	Usage(ctx context.Context, id string) (vm.FSUsage, error)
+	// RemoveDisk removes the folder of the persistent disk with this ID. Idempotent.
+	RemoveDisk(ctx context.Context, diskID string) error
+	// DiskUsage is what the persistent disk with this ID takes on the host now: nothing if
+	// it is not there.
+	DiskUsage(ctx context.Context, diskID string) (vm.FSUsage, error)
 }
 
 // Cgroups puts QEMU where the pod's resources are counted and limited. Groups are named
@@ -207,6 +215,8 @@ type Store struct {
 	Owner      string
 	Sandboxes  Records[vm.Sandbox]
 	Containers Records[vm.Container]
+	// Disks are the persistent disks; a record's ID is the name by vm.DiskKey.
+	Disks Records[vm.PersistentDisk]
 }
 
 // Clock is the time, so that tests own it.

@@ -46,7 +46,7 @@ func (s *Service) stopSandbox(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if st := sb.Status.State; st == vm.SandboxRemoving || st == vm.SandboxNotReady && sb.Status.Network == nil {
+	if sb.Status.Stopped() {
 		return nil
 	}
 	if sb, err = s.updateSandbox(id, "sandbox stopping", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {

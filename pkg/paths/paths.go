@@ -34,6 +34,19 @@ func (n Node) RootDisk(id, container, imageID string) string {
 	return filepath.Join(n.Sandbox(id), "root-"+container+"-"+short(imageID)+".qcow2")
 }
 
+// FreshDisk is the overlay of one container alone.
+func (n Node) FreshDisk(id, containerID string) string {
+	return filepath.Join(n.Sandbox(id), "root-"+containerID+".qcow2")
+}
+
+// Disks holds a folder per persistent disk.
+func (n Node) Disks() string { return filepath.Join(n.Root, "disks") }
+
+// PersistentDisk is the overlay of the persistent disk with this ID, alone in its folder.
+func (n Node) PersistentDisk(diskID string) string {
+	return filepath.Join(n.Disks(), diskID, "root.qcow2")
+}
+
 // Seed is the NoCloud ISO of the sandbox's current container.
 func (n Node) Seed(id string) string { return filepath.Join(n.Sandbox(id), "seed.iso") }
 

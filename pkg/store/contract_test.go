@@ -23,6 +23,6 @@ func TestStoreKeepsTheContract(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		return lifecycletest.OpenedStore{Owner: s.Owner(), Sandboxes: s.Sandboxes(), Containers: s.Containers()}
+		return lifecycletest.OpenedStore{Owner: s.Owner(), Sandboxes: s.Sandboxes(), Containers: s.Containers(), Disks: s.Disks()}
 	})
 }

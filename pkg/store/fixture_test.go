@@ -61,6 +61,9 @@ func TestFilesOfEveryVersionOpen(t *testing.T) {
 			if diff := cmp.Diff([]vm.Container{want.container()}, s.Containers().List(), addresses()...); diff != "" {
 				t.Errorf(hint, version, diff)
 			}
+			if diff := cmp.Diff(want.disks(), s.Disks().List(), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf(hint, version, diff)
+			}
 		})
 	}
 }
@@ -69,14 +72,33 @@ func TestFilesOfEveryVersionOpen(t *testing.T) {
 var fixtures = map[int]struct {
 	sandbox   func() vm.Sandbox
 	container func() vm.Container
+	disks     func() []vm.PersistentDisk
 }{
-	1: {fullSandbox, containerOfVersion1},
-	2: {fullSandbox, fullContainer},
+	1: {sandboxOfVersion2, containerOfVersion1, noDisks},
+	2: {sandboxOfVersion2, containerOfVersion2, noDisks},
+	3: {fullSandbox, fullContainer, func() []vm.PersistentDisk { return []vm.PersistentDisk{fullDisk()} }},
+}
+
+func noDisks() []vm.PersistentDisk { return nil }
+
+// sandboxOfVersion2: all disks were the sandbox's, and limits stayed.
+func sandboxOfVersion2() vm.Sandbox {
+	sb := fullSandbox()
+	sb.Status.Resources, sb.Status.Overhead = nil, nil
+	sb.Status.Disks[0].ContainerID = ""
+	return sb
+}
+
+// containerOfVersion2: limits stayed, and nobody asked for the size again.
+func containerOfVersion2() vm.Container {
+	c := fullContainer()
+	c.Status.Size, c.Status.Resources = vm.MachineSize{}, nil
+	return c
 }
 
 // containerOfVersion1: commands were kept without effect, mounts were not looked at.
 func containerOfVersion1() vm.Container {
-	c := fullContainer()
+	c := containerOfVersion2()
 	c.Spec.Security, c.Spec.StopSignal = nil, ""
 	c.Spec.Mounts[0].RecursiveReadOnly = false
 	c.Status.MainStarted, c.Status.MainExit, c.Status.Files, c.Status.Shares = false, nil, nil, nil
@@ -95,6 +117,9 @@ func storeFixture(t *testing.T, version int) {
 		t.Fatal(err)
 	}
 	if err := s.Containers().Create("container", fullContainer(), "create"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Disks().Create("disk", fullDisk(), "create"); err != nil {
 		t.Fatal(err)
 	}
 	setOwner(t, s, fixtureOwner)

@@ -11,7 +11,7 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// fullSandbox and fullContainer have a value in every field there is.
+// fullSandbox, fullContainer and fullDisk have a value in every field there is.
 func fullSandbox() vm.Sandbox { return full[vm.Sandbox]() }
 
 func fullContainer() vm.Container {
@@ -19,6 +19,8 @@ func fullContainer() vm.Container {
 	c.Status.MainExit.TerminationLog = nil // it goes to a file, never into a record
 	return c
 }
+
+func fullDisk() vm.PersistentDisk { return full[vm.PersistentDisk]() }
 
 func full[T any]() (v T) {
 	fill(reflect.ValueOf(&v).Elem(), "")

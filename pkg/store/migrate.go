@@ -13,6 +13,8 @@ import (
 type migration struct {
 	// name says what changes, for errors.
 	name string
+	// adds is the collection that comes with it, "" for none.
+	adds string
 	// record returns the new form of one record; collection is the name of its bucket.
 	record func(collection string, old json.RawMessage) (json.RawMessage, error)
 }
@@ -21,7 +23,8 @@ type migration struct {
 // version i+2. Entries are only ever added, each with a test and with the fixture of
 // the version it ends at.
 var migrations = []migration{
-	{"the command, files and shares of containers", asItWas},
+	{name: "the command, files and shares of containers", record: asItWas},
+	{name: "root disks of one container, and persistent ones; limits that change", adds: disks, record: asItWas},
 }
 
 // asItWas leaves a record alone: a new version that only has more fields. It is a version
@@ -40,9 +43,14 @@ func migrate(tx *bolt.Tx, steps []migration) error {
 	}
 	for ; version < newest; version++ {
 		step := steps[version-1]
-		for _, collection := range []string{sandboxes, containers} {
+		for _, collection := range collections {
 			if err := migrateRecords(tx, collection, version, step); err != nil {
 				return fmt.Errorf("migrate %s from schema version %d (%s): %w", collection, version, step.name, err)
+			}
+		}
+		if step.adds != "" {
+			if _, err := tx.CreateBucketIfNotExists([]byte(step.adds)); err != nil {
+				return fmt.Errorf("migrate from schema version %d (%s): %w", version, step.name, err)
 			}
 		}
 		if err := putSchemaVersion(tx, version+1); err != nil {
@@ -54,6 +62,9 @@ func migrate(tx *bolt.Tx, steps []migration) error {
 
 func migrateRecords(tx *bolt.Tx, collection string, version int, step migration) error {
 	bucket := tx.Bucket([]byte(collection))
+	if bucket == nil {
+		return nil // a later version adds it, or prepare will miss it
+	}
 	changed := map[string][]byte{} // a bucket must not change under ForEach
 	err := bucket.ForEach(func(id, stored []byte) error {
 		old, err := openEnvelope(stored, version)

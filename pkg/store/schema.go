@@ -17,31 +17,41 @@ const (
 	meta       = "meta"
 	sandboxes  = "sandboxes"
 	containers = "containers"
+	disks      = "disks"
 
 	schemaKey = "schema"
 	ownerKey  = "owner"
 )
 
+// collections are the buckets of records.
+var collections = []string{sandboxes, containers, disks}
+
 // prepare migrates the file if it is older and returns the store's owner ID.
 func prepare(db *bolt.DB, steps []migration) (owner string, err error) {
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{meta, sandboxes, containers} {
-			if tx.Bucket([]byte(name)) == nil {
-				return damaged("no bucket " + name)
-			}
+		if tx.Bucket([]byte(meta)) == nil {
+			return damaged("no bucket " + meta)
 		}
 		owner = string(tx.Bucket([]byte(meta)).Get([]byte(ownerKey)))
 		if owner == "" {
 			return damaged("no owner ID")
 		}
-		return migrate(tx, steps)
+		if err := migrate(tx, steps); err != nil {
+			return err
+		}
+		for _, name := range collections {
+			if tx.Bucket([]byte(name)) == nil {
+				return damaged("no bucket " + name)
+			}
+		}
+		return nil
 	})
 	return owner, err
 }
 
 // create lays out a file of the given schema version with a new owner.
 func create(tx *bolt.Tx, version int) error {
-	for _, name := range []string{meta, sandboxes, containers} {
+	for _, name := range append([]string{meta}, collections...) {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ type Store struct {
 	owner      string
 	sandboxes  *Records[vm.Sandbox]
 	containers *Records[vm.Container]
+	disks      *Records[vm.PersistentDisk]
 	closing    sync.Once
 }
 
@@ -87,8 +88,9 @@ func (s *Store) load(path string, opts Options, steps []migration) (err error) {
 	c := &committer{db: s.db, update: s.db.Update}
 	s.sandboxes = newRecords(sandboxes, version, c, func(v vm.Sandbox) time.Time { return v.CreatedAt })
 	s.containers = newRecords(containers, version, c, func(v vm.Container) time.Time { return v.CreatedAt })
+	s.disks = newRecords(disks, version, c, func(v vm.PersistentDisk) time.Time { return v.CreatedAt })
 	return s.db.View(func(tx *bolt.Tx) error {
-		return errors.Join(s.sandboxes.load(tx), s.containers.load(tx))
+		return errors.Join(s.sandboxes.load(tx), s.containers.load(tx), s.disks.load(tx))
 	})
 }
 
@@ -100,6 +102,9 @@ func (s *Store) Sandboxes() *Records[vm.Sandbox] { return s.sandboxes }
 
 // Containers are the records of all containers.
 func (s *Store) Containers() *Records[vm.Container] { return s.containers }
+
+// Disks are the records of all persistent disks, by their names.
+func (s *Store) Disks() *Records[vm.PersistentDisk] { return s.disks }
 
 // Close waits for the write under way and gives the root folder back. Later writes
 // fail as Unavailable; reads go on answering from memory. Idempotent.

@@ -92,17 +92,3 @@ type BackingFile struct {
 	Path   string
 	Format DiskFormat
 }
-
-// Disk is the record of a root disk: an overlay on an image, owned by the sandbox.
-type Disk struct {
-	// Container is the name (not the ID) of the container whose boots use the disk: a
-	// restart finds it again, and an init container has its own.
-	Container string `json:"container"`
-	ImageID   string `json:"imageID"`
-	Path      string `json:"path"`
-	// Backing is the image's file; BackingFormat its format.
-	Backing       string     `json:"backing"`
-	BackingFormat DiskFormat `json:"backingFormat"`
-	// Size is the virtual size in bytes.
-	Size int64 `json:"size"`
-}

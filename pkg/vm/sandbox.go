@@ -119,7 +119,8 @@ type SandboxStatus struct {
 	// Resources and Overhead took the place of the spec's, where they are not nil.
 	Resources *Resources `json:"resources,omitempty"`
 	Overhead  *Resources `json:"overhead,omitempty"`
-	// Disks are the root disks of the sandbox's containers. They outlive containers.
+	// Disks are the root disks that belong to the sandbox. They outlive containers, except
+	// those that are of one alone. Persistent disks are not among them.
 	Disks []Disk `json:"disks,omitempty"`
 }
 
@@ -200,6 +201,12 @@ func (s SandboxStatus) To(next SandboxState) (SandboxStatus, error) {
 		return s, nil
 	}
 	return s, fmt.Errorf("sandbox is %s and cannot become %s: %w", s.State, next, errdefs.ErrFailedPrecondition)
+}
+
+// Stopped reports whether nothing of the sandbox runs or holds a network any more, and
+// nothing will.
+func (s SandboxStatus) Stopped() bool {
+	return s.State == SandboxRemoving || s.State == SandboxNotReady && s.Network == nil
 }
 
 // Visible reports whether clients may see the sandbox: not while it is being created,

@@ -25,6 +25,8 @@ type DisksHost struct {
 	Image func(t *testing.T, size int64) (path string, format vm.DiskFormat)
 	// LoseImage takes the base image away.
 	LoseImage func(t *testing.T, path string)
+	// Size is what a guest would see of a root disk, in bytes.
+	Size func(t *testing.T, path string) int64
 	// Exists tells whether a file is there; Mark changes it as a running guest does, and
 	// Marked tells whether it still has that change.
 	Exists func(t *testing.T, path string) bool
@@ -39,6 +41,9 @@ func RunDisks(t *testing.T, open func(t *testing.T) DisksHost) {
 		"a root disk is made":                         rootDiskIsMade,
 		"a root disk with data is left alone":         rootDiskIsLeftAlone,
 		"a root disk without its image is not made":   rootDiskNeedsItsImage,
+		"a root disk grows and never shrinks":         rootDiskGrows,
+		"a root disk that is not there cannot grow":   absentRootDoesNotGrow,
+		"a persistent disk is not a sandbox's":        persistentDiskIsNoSandboxes,
 		"a seed is replaced":                          seedIsReplaced,
 		"a spool with output is left alone":           spoolIsLeftAlone,
 		"a file is removed, idempotently":             fileIsRemoved,
@@ -101,6 +106,66 @@ func rootDiskNeedsItsImage(t *testing.T, h DisksHost) {
 	}
 	if h.Exists(t, d.Path) {
 		t.Error("it was made")
+	}
+}
+
+func rootDiskGrows(t *testing.T, h DisksHost) {
+	t.Helper()
+	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
+	noError(t, h.Disks.CreateRoot(t.Context(), d))
+	for _, size := range []int64{4 * vm.MiB, 64*vm.MiB + 512, 8 * vm.MiB, 0} {
+		d.Size = size
+		noError(t, h.Disks.GrowRoot(t.Context(), d))
+		if got, want := h.Size(t, d.Path), max(size, 4*vm.MiB); got != want && got != 64*vm.MiB+512 {
+			t.Errorf("asked for %d bytes it has %d, want %d", size, got, want)
+		}
+	}
+	if got := h.Size(t, d.Path); got != 64*vm.MiB+512 {
+		t.Errorf("it has %d bytes in the end", got)
+	}
+}
+
+func absentRootDoesNotGrow(t *testing.T, h DisksHost) {
+	t.Helper()
+	d := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
+	if err := h.Disks.GrowRoot(t.Context(), d); !errdefs.IsNotFound(err) {
+		t.Errorf("got %v, want NotFound", err)
+	}
+	noError(t, h.Disks.WriteSeed(t.Context(), h.Paths.Seed(contractSandbox), []byte("x")))
+	if err := h.Disks.GrowRoot(t.Context(), d); !errdefs.IsNotFound(err) {
+		t.Errorf("beside another file: got %v, want NotFound", err)
+	}
+	if h.Exists(t, d.Path) {
+		t.Error("it was made")
+	}
+}
+
+func persistentDiskIsNoSandboxes(t *testing.T, h DisksHost) {
+	t.Helper()
+	const id = contractSandbox // the IDs of disks and sandboxes are apart
+	noError(t, h.Disks.RemoveDisk(t.Context(), id))
+	d := h.rootDisk(t, id, "main", 4*vm.MiB)
+	kept := d
+	kept.Path = h.Paths.PersistentDisk(id)
+	noError(t, h.Disks.CreateRoot(t.Context(), d))
+	noError(t, h.Disks.CreateRoot(t.Context(), kept))
+	wantSandboxes(t, h, id)
+	if u, err := h.Disks.DiskUsage(t.Context(), id); err != nil || u.UsedInodes != 1 || u.UsedBytes == 0 || u.MountPoint == "" {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	noError(t, h.Disks.RemoveSandbox(t.Context(), id))
+	if h.Exists(t, d.Path) || !h.Exists(t, kept.Path) {
+		t.Error("the sandbox's removal did not take its own disk alone")
+	}
+	wantSandboxes(t, h)
+	noError(t, h.Disks.CreateRoot(t.Context(), d))
+	noError(t, h.Disks.RemoveDisk(t.Context(), id))
+	noError(t, h.Disks.RemoveDisk(t.Context(), id))
+	if !h.Exists(t, d.Path) || h.Exists(t, kept.Path) {
+		t.Error("the disk's removal did not take it alone")
+	}
+	if u, err := h.Disks.DiskUsage(t.Context(), id); err != nil || u.UsedInodes != 0 || u.UsedBytes != 0 {
+		t.Errorf("usage of a removed disk %+v, %v", u, err)
 	}
 }
 
@@ -200,6 +265,7 @@ func pathsOutsideAreRefused(t *testing.T, h DisksHost) {
 		d.Path = path
 		for method, err := range map[string]error{
 			"CreateRoot":  h.Disks.CreateRoot(t.Context(), d),
+			"GrowRoot":    h.Disks.GrowRoot(t.Context(), d),
 			"WriteSeed":   h.Disks.WriteSeed(t.Context(), path, []byte("x")),
 			"CreateSpool": h.Disks.CreateSpool(t.Context(), path),
 			"RemoveFile":  h.Disks.RemoveFile(t.Context(), path),
@@ -217,7 +283,11 @@ func sandboxNamesAreChecked(t *testing.T, h DisksHost) {
 	noError(t, h.Disks.WriteSeed(t.Context(), h.Paths.Seed(contractSandbox), []byte("x")))
 	for _, id := range []string{"", ".", "..", "a/b", "../" + contractSandbox, "/", contractSandbox + "/"} {
 		_, usageErr := h.Disks.Usage(t.Context(), id)
-		for method, err := range map[string]error{"RemoveSandbox": h.Disks.RemoveSandbox(t.Context(), id), "Usage": usageErr} {
+		_, diskErr := h.Disks.DiskUsage(t.Context(), id)
+		for method, err := range map[string]error{
+			"RemoveSandbox": h.Disks.RemoveSandbox(t.Context(), id), "Usage": usageErr,
+			"RemoveDisk": h.Disks.RemoveDisk(t.Context(), id), "DiskUsage": diskErr,
+		} {
 			if !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%s(%q): got %v, want InvalidArgument", method, id, err)
 			}

@@ -22,14 +22,14 @@ import (
 
 var _ lifecycle.Disks = (*Disks)(nil)
 
-// Disks is a lifecycle.Disks in memory. A sandbox's folder is the last but one element of
-// a path, as in paths.Node. Failures and delays are scripted by Script; calls are listed
+// Disks is a lifecycle.Disks in memory. The folder of a sandbox or of a persistent disk is
+// the last but one element of a path, as in paths.Node. Failures and delays are scripted by Script; calls are listed
 // with the path or the sandbox ID.
 type Disks struct {
 	Script
 
 	mu     sync.Mutex
-	within string
+	within []string
 	files  map[string]DiskFile
 	lost   map[string]bool
 	now    func() time.Time
@@ -49,12 +49,13 @@ func NewDisks() *Disks {
 	return &Disks{files: map[string]DiskFile{}, lost: map[string]bool{}, now: time.Now}
 }
 
-// Confine makes the fake refuse paths that are not in the folder of a sandbox of node.
+// Confine makes the fake refuse paths that are not in the folder of a sandbox or a disk of
+// node.
 // Without it any folder will do.
 func (d *Disks) Confine(node paths.Node) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.within = node.Sandboxes()
+	d.within = []string{node.Sandboxes(), node.Disks()}
 }
 
 // LoseBacking makes CreateRoot fail on a base image, as if its file were gone.
@@ -102,6 +103,27 @@ func (d *Disks) CreateRoot(ctx context.Context, disk vm.Disk) error {
 	return d.create(disk.Path, DiskFile{Disk: &disk})
 }
 
+// GrowRoot implements lifecycle.Disks.
+func (d *Disks) GrowRoot(ctx context.Context, disk vm.Disk) error {
+	if err := d.enter(ctx, "GrowRoot", disk.Path); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.checkPath(disk.Path); err != nil {
+		return err
+	}
+	f, there := d.files[disk.Path]
+	if !there || f.Disk == nil {
+		return fmt.Errorf("grow root disk %s: %w", disk.Path, errdefs.ErrNotFound)
+	}
+	grown := *f.Disk
+	grown.Size = max(grown.Size, disk.Size)
+	f.Disk = &grown
+	d.files[disk.Path] = f
+	return nil
+}
+
 // WriteSeed implements lifecycle.Disks.
 func (d *Disks) WriteSeed(ctx context.Context, path string, iso []byte) error {
 	if err := d.enter(ctx, "WriteSeed", path); err != nil {
@@ -140,15 +162,24 @@ func (d *Disks) RemoveFile(ctx context.Context, path string) error {
 
 // RemoveSandbox implements lifecycle.Disks.
 func (d *Disks) RemoveSandbox(ctx context.Context, id string) error {
-	if err := d.enter(ctx, "RemoveSandbox", id); err != nil {
+	return d.removeFolder(ctx, "RemoveSandbox", id, false)
+}
+
+// RemoveDisk implements lifecycle.Disks.
+func (d *Disks) RemoveDisk(ctx context.Context, diskID string) error {
+	return d.removeFolder(ctx, "RemoveDisk", diskID, true)
+}
+
+func (d *Disks) removeFolder(ctx context.Context, method, id string, persistent bool) error {
+	if err := d.enter(ctx, method, id); err != nil {
 		return err
 	}
-	if err := checkSandboxID(id); err != nil {
+	if err := checkFolder(id); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	maps.DeleteFunc(d.files, func(path string, _ DiskFile) bool { return sandboxOf(path) == id })
+	maps.DeleteFunc(d.files, func(path string, _ DiskFile) bool { return folderOf(path) == id && isPersistent(path) == persistent })
 	return nil
 }
 
@@ -161,24 +192,35 @@ func (d *Disks) List(ctx context.Context) ([]string, error) {
 	defer d.mu.Unlock()
 	ids := map[string]bool{}
 	for path := range d.files {
-		ids[sandboxOf(path)] = true
+		if !isPersistent(path) {
+			ids[folderOf(path)] = true
+		}
 	}
 	return slices.Sorted(maps.Keys(ids)), nil
 }
 
 // Usage implements lifecycle.Disks. Every root disk takes a MiB.
 func (d *Disks) Usage(ctx context.Context, id string) (vm.FSUsage, error) {
-	if err := d.enter(ctx, "Usage", id); err != nil {
+	return d.usage(ctx, "Usage", id, false)
+}
+
+// DiskUsage implements lifecycle.Disks.
+func (d *Disks) DiskUsage(ctx context.Context, diskID string) (vm.FSUsage, error) {
+	return d.usage(ctx, "DiskUsage", diskID, true)
+}
+
+func (d *Disks) usage(ctx context.Context, method, id string, persistent bool) (vm.FSUsage, error) {
+	if err := d.enter(ctx, method, id); err != nil {
 		return vm.FSUsage{}, err
 	}
-	if err := checkSandboxID(id); err != nil {
+	if err := checkFolder(id); err != nil {
 		return vm.FSUsage{}, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	u := vm.FSUsage{At: d.now(), MountPoint: "/sandboxes"}
 	for path, f := range d.files {
-		if sandboxOf(path) == id && f.Disk != nil {
+		if folderOf(path) == id && isPersistent(path) == persistent && f.Disk != nil {
 			u.UsedBytes += uint64(vm.MiB)
 			u.UsedInodes++
 		}
@@ -199,16 +241,16 @@ func (d *Disks) create(path string, f DiskFile) error {
 }
 
 func (d *Disks) checkPath(path string) error {
-	clean := filepath.IsAbs(path) && filepath.Clean(path) == path && isFileName(filepath.Base(path)) && isFileName(sandboxOf(path))
-	if !clean || d.within != "" && filepath.Dir(filepath.Dir(path)) != d.within {
+	clean := filepath.IsAbs(path) && filepath.Clean(path) == path && isFileName(filepath.Base(path)) && isFileName(folderOf(path))
+	if !clean || d.within != nil && !slices.Contains(d.within, filepath.Dir(filepath.Dir(path))) {
 		return fmt.Errorf("path %q is not a file of a sandbox: %w", path, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
 
-func checkSandboxID(id string) error {
+func checkFolder(id string) error {
 	if !isFileName(id) {
-		return fmt.Errorf("sandbox %q: not a name: %w", id, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("sandbox or disk %q: not a name: %w", id, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
@@ -217,4 +259,9 @@ func isFileName(s string) bool {
 	return s != "" && s[0] != '.' && !strings.ContainsAny(s, "/\x00")
 }
 
-func sandboxOf(path string) string { return filepath.Base(filepath.Dir(path)) }
+func folderOf(path string) string { return filepath.Base(filepath.Dir(path)) }
+
+// isPersistent tells persistent disks from what belongs to a sandbox.
+func isPersistent(path string) bool {
+	return filepath.Base(filepath.Dir(filepath.Dir(path))) == filepath.Base(paths.Node{}.Disks())
+}

@@ -19,6 +19,7 @@ func TestFakeDisksKeepTheContract(t *testing.T) {
 			Disks: fake, Paths: node,
 			Image:     func(*testing.T, int64) (string, vm.DiskFormat) { return "/images/base", vm.FormatQCOW2 },
 			LoseImage: func(_ *testing.T, path string) { fake.LoseBacking(path) },
+			Size:      func(_ *testing.T, path string) int64 { f, _ := fake.File(path); return f.Disk.Size },
 			Exists:    func(_ *testing.T, path string) bool { _, there := fake.File(path); return there },
 			Mark:      func(_ *testing.T, path string) { fake.Write(path) },
 			Marked:    func(_ *testing.T, path string) bool { f, _ := fake.File(path); return f.Written },

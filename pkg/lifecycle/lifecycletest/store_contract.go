@@ -94,10 +94,16 @@ func collectionsAreApart(t *testing.T, s OpenedStore) {
 	if err := s.Containers.Create("a", vm.Container{ID: "a"}, "contract"); err != nil {
 		t.Error(err)
 	}
+	if err := s.Disks.Create("a", vm.PersistentDisk{ID: "a"}, "contract"); err != nil {
+		t.Error(err)
+	}
 	if err := s.Sandboxes.Delete("a", "contract"); err != nil {
 		t.Error(err)
 	}
 	if _, err := s.Containers.Get("a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Disks.Get("a"); err != nil {
 		t.Error(err)
 	}
 }

@@ -40,6 +40,10 @@ func NewStore() *Store {
 			script: &s.Script, name: "Containers", values: map[string]*vm.Container{},
 			createdAt: func(v vm.Container) time.Time { return v.CreatedAt },
 		},
+		Disks: &fakeRecords[vm.PersistentDisk]{
+			script: &s.Script, name: "Disks", values: map[string]*vm.PersistentDisk{},
+			createdAt: func(v vm.PersistentDisk) time.Time { return v.CreatedAt },
+		},
 	}
 	return s
 }

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"strings"
+	"time"
+)
+
+// RootDiskPolicy says how long a container's root disk lives.
+type RootDiskPolicy string
+
+// Policies of root disks.
+const (
+	// RootDiskFresh: as long as its container. Each boot begins with the image.
+	RootDiskFresh RootDiskPolicy = "fresh"
+	// RootDiskSandbox: as long as the sandbox. The boots of one container name share it.
+	RootDiskSandbox RootDiskPolicy = "sandbox"
+	// RootDiskPersistent: until it is removed by its name. It outlives sandboxes and the
+	// host's uptime.
+	RootDiskPersistent RootDiskPolicy = "persistent"
+)
+
+// Disk is the record of a root disk: an overlay on an image.
+type Disk struct {
+	// Container is the name (not the ID) of the container whose boots use the disk: a
+	// restart finds it again, and an init container has its own.
+	Container string `json:"container"`
+	// ContainerID is set for a disk of one container alone, which goes with it.
+	ContainerID string `json:"containerID,omitempty"`
+	ImageID     string `json:"imageID"`
+	Path        string `json:"path"`
+	// Backing is the image's file; BackingFormat its format.
+	Backing       string     `json:"backing"`
+	BackingFormat DiskFormat `json:"backingFormat"`
+	// Size is the virtual size in bytes.
+	Size int64 `json:"size"`
+}
+
+// DiskKey says which containers a persistent disk is for: those named Container in the pod
+// PodUID, or in whichever pod of Namespace names the claim.
+type DiskKey struct {
+	Namespace string `json:"namespace"`
+	PodUID    string `json:"podUID,omitempty"`
+	// Claim takes the place of PodUID.
+	Claim     string `json:"claim,omitempty"`
+	Container string `json:"container"`
+}
+
+// Name is what people and records call the disk by: "claim/NAMESPACE/CLAIM/CONTAINER" or
+// "pod/NAMESPACE/UID/CONTAINER". None of the parts can hold a slash.
+func (k DiskKey) Name() string {
+	if k.Claim != "" {
+		return strings.Join([]string{"claim", k.Namespace, k.Claim, k.Container}, "/")
+	}
+	return strings.Join([]string{"pod", k.Namespace, k.PodUID, k.Container}, "/")
+}
+
+// PersistentDisk is the record of a root disk that belongs to no sandbox. It is kept until
+// somebody asks for its removal.
+type PersistentDisk struct {
+	// ID is random, 32 lower-case hex digits, and names the folder: a disk that is made
+	// anew under an old name shares nothing with the old one.
+	ID        string    `json:"id"`
+	Key       DiskKey   `json:"key"`
+	CreatedAt time.Time `json:"createdAt"`
+	// Disk changes in one thing: Size may grow.
+	Disk   Disk                 `json:"disk"`
+	Status PersistentDiskStatus `json:"status"`
+}
+
+// PersistentDiskStatus is the part of a PersistentDisk that changes.
+type PersistentDiskStatus struct {
+	// Made is set once the file is there. From then on it is never made again: a disk that
+	// is lost must not come back empty.
+	Made bool `json:"made,omitempty"`
+	// Holder is the ID of the sandbox that took the disk last. It counts for as long as that
+	// sandbox has a record and is not stopped; nobody has to take it back.
+	Holder string `json:"holder,omitempty"`
+	// Removing is set before the files go. There is no way back.
+	Removing bool `json:"removing,omitempty"`
+}
+
+// HeldDisk is a persistent disk as it is seen from outside.
+type HeldDisk struct {
+	PersistentDisk
+
+	// Holder is the sandbox that uses it now, nil for none.
+	Holder *Sandbox
+	// Used is the bytes that it takes on the host.
+	Used uint64
+}
