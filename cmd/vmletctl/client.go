@@ -26,6 +26,7 @@ type client struct {
 	runtime runtimeapi.RuntimeServiceClient
 	images  runtimeapi.ImageServiceClient
 	store   vmletv1.ImageServiceClient
+	disks   vmletv1.DiskServiceClient
 	node    vmletv1.NodeServiceClient
 }
 
@@ -47,6 +48,7 @@ func dial(address string) (*client, error) {
 		runtime: runtimeapi.NewRuntimeServiceClient(conn),
 		images:  runtimeapi.NewImageServiceClient(conn),
 		store:   vmletv1.NewImageServiceClient(conn),
+		disks:   vmletv1.NewDiskServiceClient(conn),
 		node:    vmletv1.NewNodeServiceClient(conn),
 	}, nil
 }

@@ -32,6 +32,7 @@ type node struct {
 	sandboxes  []*runtimeapi.PodSandboxStatus
 	containers []*boot
 	images     []*runtimeapi.Image
+	persistent []*vmletv1.Disk
 	ran        *runtimeapi.PodSandboxConfig // what the last RunPodSandbox asked for
 	created    *runtimeapi.ContainerConfig  // and the last CreateContainer
 	imported   string                       // "name content" of the last import
@@ -311,6 +312,27 @@ func (s store) ImportImage(stream grpc.ClientStreamingServer[vmletv1.ImportImage
 	return stream.SendAndClose(&vmletv1.ImportImageResponse{Image: &vmletv1.Image{
 		Id: pulledID, RepoTags: []string{name + ":latest"}, SizeBytes: int64(len(content)), Format: vmletv1.DiskFormat_DISK_FORMAT_RAW,
 	}})
+}
+
+// disks is the node's vmlet.v1.DiskService.
+type disks struct {
+	vmletv1.UnimplementedDiskServiceServer
+
+	*node
+}
+
+func (d disks) ListDisks(context.Context, *vmletv1.ListDisksRequest) (*vmletv1.ListDisksResponse, error) {
+	return &vmletv1.ListDisksResponse{Disks: d.persistent}, nil
+}
+
+func (d disks) RemoveDisk(_ context.Context, req *vmletv1.RemoveDiskRequest) (*vmletv1.RemoveDiskResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.ContainsFunc(d.persistent, func(p *vmletv1.Disk) bool { return p.GetName() == req.GetName() }) {
+		return nil, status.Errorf(codes.NotFound, "there is no disk %q: not found", req.GetName())
+	}
+	d.note("RemoveDisk %s", req.GetName())
+	return &vmletv1.RemoveDiskResponse{}, nil
 }
 
 // health is the node's vmlet.v1.NodeService.

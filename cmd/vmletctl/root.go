@@ -18,6 +18,7 @@ const (
 const (
 	groupPods   = "pods"
 	groupImages = "images"
+	groupDisks  = "disks"
 	groupNode   = "node"
 )
 
@@ -54,7 +55,7 @@ line is wrong. "vmletctl exec" exits with the code of the command in the guest.`
 	completeFormats(root)
 
 	root.AddGroup(&cobra.Group{ID: groupPods, Title: "Pods:"}, &cobra.Group{ID: groupImages, Title: "Images:"},
-		&cobra.Group{ID: groupNode, Title: "Node:"})
+		&cobra.Group{ID: groupDisks, Title: "Disks:"}, &cobra.Group{ID: groupNode, Title: "Node:"})
 	for _, cmd := range []*cobra.Command{
 		a.runCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.stopCommand(), a.rmCommand(),
 	} {
@@ -64,6 +65,9 @@ line is wrong. "vmletctl exec" exits with the code of the command in the guest.`
 	images := a.imageCommand()
 	images.GroupID = groupImages
 	root.AddCommand(images)
+	disks := a.diskCommand()
+	disks.GroupID = groupDisks
+	root.AddCommand(disks)
 	for _, cmd := range []*cobra.Command{a.doctorCommand(), a.versionCommand()} {
 		cmd.GroupID = groupNode
 		root.AddCommand(cmd)

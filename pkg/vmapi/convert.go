@@ -42,6 +42,26 @@ func image(img vm.Image) *vmletv1.Image {
 	}
 }
 
+func disk(d vm.HeldDisk) *vmletv1.Disk {
+	out := &vmletv1.Disk{
+		Name:      d.Key.Name(),
+		Namespace: d.Key.Namespace,
+		Claim:     d.Key.Claim,
+		PodUid:    d.Key.PodUID,
+		Container: d.Key.Container,
+		ImageId:   d.Disk.ImageID,
+		SizeBytes: d.Disk.Size,
+		UsedBytes: int64(d.Used),
+		Path:      d.Disk.Path,
+		CreatedAt: d.CreatedAt.UnixNano(),
+		Removing:  d.Status.Removing,
+	}
+	if sb := d.Holder; sb != nil {
+		out.Holder = &vmletv1.DiskHolder{PodSandboxId: sb.ID, Namespace: sb.Spec.Namespace, Name: sb.Spec.Name}
+	}
+	return out
+}
+
 func progress(p vm.PullProgress) *vmletv1.PullProgress {
 	return &vmletv1.PullProgress{Phase: pullPhases[p.Phase], DoneBytes: p.Done, TotalBytes: p.Total}
 }

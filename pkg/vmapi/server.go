@@ -22,6 +22,14 @@ type Images interface {
 	ImportImage(ctx context.Context, name string, r io.Reader, progress func(vm.PullProgress)) (vm.Image, error)
 }
 
+// Disks are the use cases of persistent disks.
+type Disks interface {
+	// Disks lists them, oldest first.
+	Disks(ctx context.Context) ([]vm.HeldDisk, error)
+	// RemoveDisk is NotFound for an unknown name and FailedPrecondition for a disk in use.
+	RemoveDisk(ctx context.Context, name string) error
+}
+
 // Doctor looks at the host. Its checks are bounded in time.
 type Doctor interface {
 	Run(ctx context.Context) []vm.Check
@@ -36,6 +44,7 @@ type Hypervisor interface {
 // Deps is what the handlers need. All of it is safe for concurrent use.
 type Deps struct {
 	Images     Images
+	Disks      Disks
 	Doctor     Doctor
 	Hypervisor Hypervisor
 	// Accel is how guests' CPUs are run, "" while that is not known yet.
@@ -45,6 +54,7 @@ type Deps struct {
 // Register puts the services of vmlet.v1 on a gRPC server.
 func Register(r grpc.ServiceRegistrar, deps Deps) {
 	vmletv1.RegisterImageServiceServer(r, &imageServer{images: deps.Images})
+	vmletv1.RegisterDiskServiceServer(r, &diskServer{disks: deps.Disks})
 	vmletv1.RegisterNodeServiceServer(r, &nodeServer{doctor: deps.Doctor, hypervisor: deps.Hypervisor, accel: deps.Accel})
 }
 
@@ -61,6 +71,12 @@ type imageServer struct {
 	vmletv1.UnimplementedImageServiceServer
 
 	images Images
+}
+
+type diskServer struct {
+	vmletv1.UnimplementedDiskServiceServer
+
+	disks Disks
 }
 
 type nodeServer struct {

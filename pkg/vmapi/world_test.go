@@ -43,7 +43,11 @@ func (h hypervisor) Versions(ctx context.Context) (libvirt, qemu string, err err
 func connect(t *testing.T, deps vmapi.Deps) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(64 << 10)
-	server := grpc.NewServer(grpc.StreamInterceptor(
+	server := grpc.NewServer(grpc.UnaryInterceptor(
+		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			resp, err := handler(ctx, req)
+			return resp, errgrpc.ToGRPC(err)
+		}), grpc.StreamInterceptor(
 		func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			return errgrpc.ToGRPC(handler(srv, stream))
 		}))

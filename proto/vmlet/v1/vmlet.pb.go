@@ -781,6 +781,381 @@ func (x *ImportImageResponse) GetImage() *Image {
 	return nil
 }
 
+// ListDisksRequest asks for all disks.
+type ListDisksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDisksRequest) Reset() {
+	*x = ListDisksRequest{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDisksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDisksRequest) ProtoMessage() {}
+
+func (x *ListDisksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDisksRequest.ProtoReflect.Descriptor instead.
+func (*ListDisksRequest) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{7}
+}
+
+// ListDisksResponse holds the disks.
+type ListDisksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The disks, oldest first.
+	Disks         []*Disk `protobuf:"bytes,1,rep,name=disks,proto3" json:"disks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDisksResponse) Reset() {
+	*x = ListDisksResponse{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDisksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDisksResponse) ProtoMessage() {}
+
+func (x *ListDisksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDisksResponse.ProtoReflect.Descriptor instead.
+func (*ListDisksResponse) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListDisksResponse) GetDisks() []*Disk {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+// Disk is a persistent disk.
+type Disk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the disk is called by, unique on the node: "claim/NAMESPACE/CLAIM/CONTAINER" or "pod/NAMESPACE/UID/CONTAINER".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The parts of the name: namespace of the pods that the disk is for.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Claim that pods name it by. Empty for the disk of one pod.
+	Claim string `protobuf:"bytes,3,opt,name=claim,proto3" json:"claim,omitempty"`
+	// UID of that one pod. Empty for a claim.
+	PodUid string `protobuf:"bytes,4,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	// Name of the containers that boot from it.
+	Container string `protobuf:"bytes,5,opt,name=container,proto3" json:"container,omitempty"`
+	// Image that it was made of: the CRI's Image.id. The image is kept as long as the disk is.
+	ImageId string `protobuf:"bytes,6,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	// Bytes of the disk that a guest sees.
+	SizeBytes int64 `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Bytes that it takes on the node's disk now, the image not counted.
+	UsedBytes int64 `protobuf:"varint,8,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
+	// Path of its file on the node.
+	Path string `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`
+	// When it was made, in nanoseconds since 1970 (UTC).
+	CreatedAt int64 `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Who uses it now. Absent if nobody does.
+	Holder *DiskHolder `protobuf:"bytes,11,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Its removal was asked for and is not done yet.
+	Removing      bool `protobuf:"varint,12,opt,name=removing,proto3" json:"removing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disk) Reset() {
+	*x = Disk{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disk) ProtoMessage() {}
+
+func (x *Disk) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disk.ProtoReflect.Descriptor instead.
+func (*Disk) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Disk) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Disk) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Disk) GetClaim() string {
+	if x != nil {
+		return x.Claim
+	}
+	return ""
+}
+
+func (x *Disk) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
+}
+
+func (x *Disk) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Disk) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+func (x *Disk) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Disk) GetUsedBytes() int64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+func (x *Disk) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Disk) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *Disk) GetHolder() *DiskHolder {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
+func (x *Disk) GetRemoving() bool {
+	if x != nil {
+		return x.Removing
+	}
+	return false
+}
+
+// DiskHolder is a pod that uses a disk, until its sandbox is stopped.
+type DiskHolder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the pod's sandbox, as the CRI tells it.
+	PodSandboxId string `protobuf:"bytes,1,opt,name=pod_sandbox_id,json=podSandboxId,proto3" json:"pod_sandbox_id,omitempty"`
+	// Namespace of the pod.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Name of the pod.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskHolder) Reset() {
+	*x = DiskHolder{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskHolder) ProtoMessage() {}
+
+func (x *DiskHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskHolder.ProtoReflect.Descriptor instead.
+func (*DiskHolder) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DiskHolder) GetPodSandboxId() string {
+	if x != nil {
+		return x.PodSandboxId
+	}
+	return ""
+}
+
+func (x *DiskHolder) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DiskHolder) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RemoveDiskRequest names the disk to remove.
+type RemoveDiskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the disk, whole.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveDiskRequest) Reset() {
+	*x = RemoveDiskRequest{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveDiskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveDiskRequest) ProtoMessage() {}
+
+func (x *RemoveDiskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveDiskRequest.ProtoReflect.Descriptor instead.
+func (*RemoveDiskRequest) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RemoveDiskRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RemoveDiskResponse is empty.
+type RemoveDiskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveDiskResponse) Reset() {
+	*x = RemoveDiskResponse{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveDiskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveDiskResponse) ProtoMessage() {}
+
+func (x *RemoveDiskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveDiskResponse.ProtoReflect.Descriptor instead.
+func (*RemoveDiskResponse) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{12}
+}
+
 // DoctorRequest asks for all checks.
 type DoctorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -790,7 +1165,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[7]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1177,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[7]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1190,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{7}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{13}
 }
 
 // DoctorResponse holds the findings.
@@ -829,7 +1204,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[8]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1216,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[8]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1229,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{8}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DoctorResponse) GetChecks() []*Check {
@@ -881,7 +1256,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[9]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1268,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[9]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1281,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{9}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Check) GetName() string {
@@ -946,7 +1321,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[10]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1333,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[10]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1346,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{10}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{16}
 }
 
 // VersionResponse holds the versions.
@@ -995,7 +1370,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[11]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1382,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[11]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1395,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{11}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -1103,7 +1478,35 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
 	"\x04part\"<\n" +
 	"\x13ImportImageResponse\x12%\n" +
-	"\x05image\x18\x01 \x01(\v2\x0f.vmlet.v1.ImageR\x05image\"\x0f\n" +
+	"\x05image\x18\x01 \x01(\v2\x0f.vmlet.v1.ImageR\x05image\"\x12\n" +
+	"\x10ListDisksRequest\"9\n" +
+	"\x11ListDisksResponse\x12$\n" +
+	"\x05disks\x18\x01 \x03(\v2\x0e.vmlet.v1.DiskR\x05disks\"\xdb\x02\n" +
+	"\x04Disk\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05claim\x18\x03 \x01(\tR\x05claim\x12\x17\n" +
+	"\apod_uid\x18\x04 \x01(\tR\x06podUid\x12\x1c\n" +
+	"\tcontainer\x18\x05 \x01(\tR\tcontainer\x12\x19\n" +
+	"\bimage_id\x18\x06 \x01(\tR\aimageId\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\a \x01(\x03R\tsizeBytes\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18\b \x01(\x03R\tusedBytes\x12\x12\n" +
+	"\x04path\x18\t \x01(\tR\x04path\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\x03R\tcreatedAt\x12,\n" +
+	"\x06holder\x18\v \x01(\v2\x14.vmlet.v1.DiskHolderR\x06holder\x12\x1a\n" +
+	"\bremoving\x18\f \x01(\bR\bremoving\"d\n" +
+	"\n" +
+	"DiskHolder\x12$\n" +
+	"\x0epod_sandbox_id\x18\x01 \x01(\tR\fpodSandboxId\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"'\n" +
+	"\x11RemoveDiskRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x14\n" +
+	"\x12RemoveDiskResponse\"\x0f\n" +
 	"\rDoctorRequest\"9\n" +
 	"\x0eDoctorResponse\x12'\n" +
 	"\x06checks\x18\x01 \x03(\v2\x0f.vmlet.v1.CheckR\x06checks\"u\n" +
@@ -1143,7 +1546,11 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\x0fACCELERATOR_TCG\x10\x022\xa4\x01\n" +
 	"\fImageService\x12F\n" +
 	"\tPullImage\x12\x1a.vmlet.v1.PullImageRequest\x1a\x1b.vmlet.v1.PullImageResponse0\x01\x12L\n" +
-	"\vImportImage\x12\x1c.vmlet.v1.ImportImageRequest\x1a\x1d.vmlet.v1.ImportImageResponse(\x012\x8a\x01\n" +
+	"\vImportImage\x12\x1c.vmlet.v1.ImportImageRequest\x1a\x1d.vmlet.v1.ImportImageResponse(\x012\x9c\x01\n" +
+	"\vDiskService\x12D\n" +
+	"\tListDisks\x12\x1a.vmlet.v1.ListDisksRequest\x1a\x1b.vmlet.v1.ListDisksResponse\x12G\n" +
+	"\n" +
+	"RemoveDisk\x12\x1b.vmlet.v1.RemoveDiskRequest\x1a\x1c.vmlet.v1.RemoveDiskResponse2\x8a\x01\n" +
 	"\vNodeService\x12;\n" +
 	"\x06Doctor\x12\x17.vmlet.v1.DoctorRequest\x1a\x18.vmlet.v1.DoctorResponse\x12>\n" +
 	"\aVersion\x12\x18.vmlet.v1.VersionRequest\x1a\x19.vmlet.v1.VersionResponseB/Z-github.com/vmlet/vmlet/proto/vmlet/v1;vmletv1b\x06proto3"
@@ -1161,7 +1568,7 @@ func file_vmlet_v1_vmlet_proto_rawDescGZIP() []byte {
 }
 
 var file_vmlet_v1_vmlet_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_vmlet_v1_vmlet_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_vmlet_v1_vmlet_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_vmlet_v1_vmlet_proto_goTypes = []any{
 	(PullPhase)(0),              // 0: vmlet.v1.PullPhase
 	(DiskFormat)(0),             // 1: vmlet.v1.DiskFormat
@@ -1174,11 +1581,17 @@ var file_vmlet_v1_vmlet_proto_goTypes = []any{
 	(*Image)(nil),               // 8: vmlet.v1.Image
 	(*ImportImageRequest)(nil),  // 9: vmlet.v1.ImportImageRequest
 	(*ImportImageResponse)(nil), // 10: vmlet.v1.ImportImageResponse
-	(*DoctorRequest)(nil),       // 11: vmlet.v1.DoctorRequest
-	(*DoctorResponse)(nil),      // 12: vmlet.v1.DoctorResponse
-	(*Check)(nil),               // 13: vmlet.v1.Check
-	(*VersionRequest)(nil),      // 14: vmlet.v1.VersionRequest
-	(*VersionResponse)(nil),     // 15: vmlet.v1.VersionResponse
+	(*ListDisksRequest)(nil),    // 11: vmlet.v1.ListDisksRequest
+	(*ListDisksResponse)(nil),   // 12: vmlet.v1.ListDisksResponse
+	(*Disk)(nil),                // 13: vmlet.v1.Disk
+	(*DiskHolder)(nil),          // 14: vmlet.v1.DiskHolder
+	(*RemoveDiskRequest)(nil),   // 15: vmlet.v1.RemoveDiskRequest
+	(*RemoveDiskResponse)(nil),  // 16: vmlet.v1.RemoveDiskResponse
+	(*DoctorRequest)(nil),       // 17: vmlet.v1.DoctorRequest
+	(*DoctorResponse)(nil),      // 18: vmlet.v1.DoctorResponse
+	(*Check)(nil),               // 19: vmlet.v1.Check
+	(*VersionRequest)(nil),      // 20: vmlet.v1.VersionRequest
+	(*VersionResponse)(nil),     // 21: vmlet.v1.VersionResponse
 }
 var file_vmlet_v1_vmlet_proto_depIdxs = []int32{
 	5,  // 0: vmlet.v1.PullImageRequest.auth:type_name -> vmlet.v1.RegistryAuth
@@ -1187,22 +1600,28 @@ var file_vmlet_v1_vmlet_proto_depIdxs = []int32{
 	0,  // 3: vmlet.v1.PullProgress.phase:type_name -> vmlet.v1.PullPhase
 	1,  // 4: vmlet.v1.Image.format:type_name -> vmlet.v1.DiskFormat
 	8,  // 5: vmlet.v1.ImportImageResponse.image:type_name -> vmlet.v1.Image
-	13, // 6: vmlet.v1.DoctorResponse.checks:type_name -> vmlet.v1.Check
-	2,  // 7: vmlet.v1.Check.level:type_name -> vmlet.v1.CheckLevel
-	3,  // 8: vmlet.v1.VersionResponse.accelerator:type_name -> vmlet.v1.Accelerator
-	4,  // 9: vmlet.v1.ImageService.PullImage:input_type -> vmlet.v1.PullImageRequest
-	9,  // 10: vmlet.v1.ImageService.ImportImage:input_type -> vmlet.v1.ImportImageRequest
-	11, // 11: vmlet.v1.NodeService.Doctor:input_type -> vmlet.v1.DoctorRequest
-	14, // 12: vmlet.v1.NodeService.Version:input_type -> vmlet.v1.VersionRequest
-	6,  // 13: vmlet.v1.ImageService.PullImage:output_type -> vmlet.v1.PullImageResponse
-	10, // 14: vmlet.v1.ImageService.ImportImage:output_type -> vmlet.v1.ImportImageResponse
-	12, // 15: vmlet.v1.NodeService.Doctor:output_type -> vmlet.v1.DoctorResponse
-	15, // 16: vmlet.v1.NodeService.Version:output_type -> vmlet.v1.VersionResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 6: vmlet.v1.ListDisksResponse.disks:type_name -> vmlet.v1.Disk
+	14, // 7: vmlet.v1.Disk.holder:type_name -> vmlet.v1.DiskHolder
+	19, // 8: vmlet.v1.DoctorResponse.checks:type_name -> vmlet.v1.Check
+	2,  // 9: vmlet.v1.Check.level:type_name -> vmlet.v1.CheckLevel
+	3,  // 10: vmlet.v1.VersionResponse.accelerator:type_name -> vmlet.v1.Accelerator
+	4,  // 11: vmlet.v1.ImageService.PullImage:input_type -> vmlet.v1.PullImageRequest
+	9,  // 12: vmlet.v1.ImageService.ImportImage:input_type -> vmlet.v1.ImportImageRequest
+	11, // 13: vmlet.v1.DiskService.ListDisks:input_type -> vmlet.v1.ListDisksRequest
+	15, // 14: vmlet.v1.DiskService.RemoveDisk:input_type -> vmlet.v1.RemoveDiskRequest
+	17, // 15: vmlet.v1.NodeService.Doctor:input_type -> vmlet.v1.DoctorRequest
+	20, // 16: vmlet.v1.NodeService.Version:input_type -> vmlet.v1.VersionRequest
+	6,  // 17: vmlet.v1.ImageService.PullImage:output_type -> vmlet.v1.PullImageResponse
+	10, // 18: vmlet.v1.ImageService.ImportImage:output_type -> vmlet.v1.ImportImageResponse
+	12, // 19: vmlet.v1.DiskService.ListDisks:output_type -> vmlet.v1.ListDisksResponse
+	16, // 20: vmlet.v1.DiskService.RemoveDisk:output_type -> vmlet.v1.RemoveDiskResponse
+	18, // 21: vmlet.v1.NodeService.Doctor:output_type -> vmlet.v1.DoctorResponse
+	21, // 22: vmlet.v1.NodeService.Version:output_type -> vmlet.v1.VersionResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_vmlet_v1_vmlet_proto_init() }
@@ -1224,9 +1643,9 @@ func file_vmlet_v1_vmlet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vmlet_v1_vmlet_proto_rawDesc), len(file_vmlet_v1_vmlet_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_vmlet_v1_vmlet_proto_goTypes,
 		DependencyIndexes: file_vmlet_v1_vmlet_proto_depIdxs,

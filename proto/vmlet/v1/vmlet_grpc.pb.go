@@ -181,6 +181,156 @@ var ImageService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	DiskService_ListDisks_FullMethodName  = "/vmlet.v1.DiskService/ListDisks"
+	DiskService_RemoveDisk_FullMethodName = "/vmlet.v1.DiskService/RemoveDisk"
+)
+
+// DiskServiceClient is the client API for DiskService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// DiskService looks after disks that belong to no pod. A pod's annotation "vmlet.io/root-disk: persistent" makes one.
+type DiskServiceClient interface {
+	// ListDisks lists all persistent disks, oldest first.
+	ListDisks(ctx context.Context, in *ListDisksRequest, opts ...grpc.CallOption) (*ListDisksResponse, error)
+	// RemoveDisk removes a disk with all that is on it, for good. NOT_FOUND if there is none of that name,
+	// FAILED_PRECONDITION while a pod uses it. A removal that is cut short goes on when vmlet starts.
+	RemoveDisk(ctx context.Context, in *RemoveDiskRequest, opts ...grpc.CallOption) (*RemoveDiskResponse, error)
+}
+
+type diskServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewDiskServiceClient(cc grpc.ClientConnInterface) DiskServiceClient {
+	return &diskServiceClient{cc}
+}
+
+func (c *diskServiceClient) ListDisks(ctx context.Context, in *ListDisksRequest, opts ...grpc.CallOption) (*ListDisksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDisksResponse)
+	err := c.cc.Invoke(ctx, DiskService_ListDisks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *diskServiceClient) RemoveDisk(ctx context.Context, in *RemoveDiskRequest, opts ...grpc.CallOption) (*RemoveDiskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveDiskResponse)
+	err := c.cc.Invoke(ctx, DiskService_RemoveDisk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DiskServiceServer is the server API for DiskService service.
+// All implementations must embed UnimplementedDiskServiceServer
+// for forward compatibility.
+//
+// DiskService looks after disks that belong to no pod. A pod's annotation "vmlet.io/root-disk: persistent" makes one.
+type DiskServiceServer interface {
+	// ListDisks lists all persistent disks, oldest first.
+	ListDisks(context.Context, *ListDisksRequest) (*ListDisksResponse, error)
+	// RemoveDisk removes a disk with all that is on it, for good. NOT_FOUND if there is none of that name,
+	// FAILED_PRECONDITION while a pod uses it. A removal that is cut short goes on when vmlet starts.
+	RemoveDisk(context.Context, *RemoveDiskRequest) (*RemoveDiskResponse, error)
+	mustEmbedUnimplementedDiskServiceServer()
+}
+
+// UnimplementedDiskServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedDiskServiceServer struct{}
+
+func (UnimplementedDiskServiceServer) ListDisks(context.Context, *ListDisksRequest) (*ListDisksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDisks not implemented")
+}
+func (UnimplementedDiskServiceServer) RemoveDisk(context.Context, *RemoveDiskRequest) (*RemoveDiskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveDisk not implemented")
+}
+func (UnimplementedDiskServiceServer) mustEmbedUnimplementedDiskServiceServer() {}
+func (UnimplementedDiskServiceServer) testEmbeddedByValue()                     {}
+
+// UnsafeDiskServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to DiskServiceServer will
+// result in compilation errors.
+type UnsafeDiskServiceServer interface {
+	mustEmbedUnimplementedDiskServiceServer()
+}
+
+func RegisterDiskServiceServer(s grpc.ServiceRegistrar, srv DiskServiceServer) {
+	// If the following call panics, it indicates UnimplementedDiskServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&DiskService_ServiceDesc, srv)
+}
+
+func _DiskService_ListDisks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDisksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DiskServiceServer).ListDisks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DiskService_ListDisks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DiskServiceServer).ListDisks(ctx, req.(*ListDisksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DiskService_RemoveDisk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveDiskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DiskServiceServer).RemoveDisk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DiskService_RemoveDisk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DiskServiceServer).RemoveDisk(ctx, req.(*RemoveDiskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// DiskService_ServiceDesc is the grpc.ServiceDesc for DiskService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var DiskService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "vmlet.v1.DiskService",
+	HandlerType: (*DiskServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListDisks",
+			Handler:    _DiskService_ListDisks_Handler,
+		},
+		{
+			MethodName: "RemoveDisk",
+			Handler:    _DiskService_RemoveDisk_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "vmlet/v1/vmlet.proto",
+}
+
+const (
 	NodeService_Doctor_FullMethodName  = "/vmlet.v1.NodeService/Doctor"
 	NodeService_Version_FullMethodName = "/vmlet.v1.NodeService/Version"
 )
