@@ -80,7 +80,7 @@ func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *
 		Hypervisor: a.hypervisor, Guest: a.guest, Shares: a.shares, Network: a.network, Images: a.images, Disks: a.disks,
 		Cgroups: a.cgroups, Consoles: a.consoles, Streams: a.consoles, Clock: wallClock{},
 		Dial: (&net.Dialer{}).DialContext, AgentBinary: func() ([]byte, error) { return agentBinary(c.GuestAgent.Binary) },
-		Store:   lifecycle.Store{Owner: a.store.Owner(), Sandboxes: a.store.Sandboxes(), Containers: a.store.Containers()},
+		Store:   lifecycle.Store{Owner: a.store.Owner(), Sandboxes: a.store.Sandboxes(), Containers: a.store.Containers(), Disks: a.store.Disks()},
 		Observe: observer(registry, "vmlet_operation_duration_seconds", "Operations on sandboxes, containers and images, by outcome."),
 	})
 	registry.MustRegister(states{d.svc.Sandboxes, d.svc.Containers})
@@ -110,7 +110,7 @@ func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (
 		Describe: cri.LogFields,
 	}, func(r grpc.ServiceRegistrar) {
 		handlers.Register(r)
-		vmapi.Register(r, vmapi.Deps{Images: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
+		vmapi.Register(r, vmapi.Deps{Images: d.svc, Disks: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
 	})
 }
 

@@ -30,6 +30,8 @@ const (
 	VCPUs          = Prefix + "vcpus"
 	Memory         = Prefix + "memory"
 	RootSize       = Prefix + "root-size"
+	RootDisk       = Prefix + "root-disk"
+	RootDiskClaim  = Prefix + "root-disk-claim"
 	DiskBus        = Prefix + "disk-bus"
 	GuestAgent     = Prefix + "guest-agent"
 	AgentTimeout   = Prefix + "agent-timeout"
@@ -71,7 +73,15 @@ var keys = []Key{
 	},
 	{
 		Name: RootSize, Values: quantityValues, parse: parseRootSize,
-		Doc: "size of the root disk; it is never made smaller than its image",
+		Doc: "size of the root disk; it is never made smaller than its image, nor than it was",
+	},
+	{
+		Name: RootDisk, Values: string(vm.RootDiskFresh) + ", " + string(vm.RootDiskSandbox) + " or " + string(vm.RootDiskPersistent), parse: parseRootDisk,
+		Doc: "how long the root disk lives: for one container, for the sandbox (the default), or until it is removed by name",
+	},
+	{
+		Name: RootDiskClaim, Values: "a DNS-1123 subdomain, such as db-0", parse: parseRootDiskClaim,
+		Doc: "names a persistent root disk that pods of the namespace use in turn, in place of one of the pod's own",
 	},
 	{
 		Name: DiskBus, Values: vm.BusVirtio + " or " + vm.BusSCSI, parse: parseDiskBus,
@@ -122,6 +132,10 @@ func Parse(annotations map[string]string) (vm.Overrides, error) {
 			return vm.Overrides{}, fmt.Errorf("annotations %s and %s exclude each other: %w",
 				UserData, UserDataBase64, errdefs.ErrInvalidArgument)
 		}
+	}
+	if o.RootDiskClaim != "" && o.RootDisk != vm.RootDiskPersistent {
+		return vm.Overrides{}, fmt.Errorf("annotation %s names a persistent disk: it needs %s: %s beside it: %w",
+			RootDiskClaim, RootDisk, vm.RootDiskPersistent, errdefs.ErrInvalidArgument)
 	}
 	return o, nil
 }

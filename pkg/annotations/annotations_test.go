@@ -44,6 +44,12 @@ func TestParse(t *testing.T) {
 			map[string]string{GuestAgent: "seed", AgentTimeout: "1h"},
 			vm.Overrides{GuestAgent: vm.GuestAgentSeed, AgentTimeout: time.Hour},
 		},
+		"fresh":   {map[string]string{RootDisk: "fresh"}, vm.Overrides{RootDisk: vm.RootDiskFresh}},
+		"sandbox": {map[string]string{RootDisk: "sandbox"}, vm.Overrides{RootDisk: vm.RootDiskSandbox}},
+		"persistent, by a claim": {
+			map[string]string{RootDisk: "persistent", RootDiskClaim: "db-0.shop"},
+			vm.Overrides{RootDisk: vm.RootDiskPersistent, RootDiskClaim: "db-0.shop"},
+		},
 		"bounds": {map[string]string{VCPUs: "255", Memory: "1"}, vm.Overrides{VCPUs: MaxVCPUs, Memory: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,6 +84,14 @@ func TestParseRefuses(t *testing.T) {
 		"memory in a wrong unit":  {map[string]string{Memory: "512MB"}, []string{Memory, `"512MB"`, "512Mi"}},
 		"no memory":               {map[string]string{Memory: "0"}, []string{Memory, `"0"`}},
 		"an empty size":           {map[string]string{RootSize: ""}, []string{RootSize, `""`}},
+		"an unknown disk policy":  {map[string]string{RootDisk: "keep"}, []string{RootDisk, `"keep"`, "fresh, sandbox or persistent"}},
+		"a claim alone":           {map[string]string{RootDiskClaim: "db"}, []string{RootDiskClaim, "persistent"}},
+		"a claim on a fresh disk": {map[string]string{RootDisk: "fresh", RootDiskClaim: "db"}, []string{RootDiskClaim, "persistent"}},
+		"a claim with a slash":    {map[string]string{RootDisk: "persistent", RootDiskClaim: "a/b"}, []string{RootDiskClaim, `"a/b"`, "DNS-1123"}},
+		"a claim in capitals":     {map[string]string{RootDisk: "persistent", RootDiskClaim: "DB"}, []string{RootDiskClaim}},
+		"an empty claim":          {map[string]string{RootDisk: "persistent", RootDiskClaim: ""}, []string{RootDiskClaim}},
+		"a claim that climbs":     {map[string]string{RootDisk: "persistent", RootDiskClaim: ".."}, []string{RootDiskClaim}},
+		"a claim that is long":    {map[string]string{RootDisk: "persistent", RootDiskClaim: strings.Repeat("a", 254)}, []string{RootDiskClaim}},
 		"an unknown bus":          {map[string]string{DiskBus: "ide"}, []string{DiskBus, `"ide"`, "virtio or scsi"}},
 		"an unknown agent":        {map[string]string{GuestAgent: "ssh"}, []string{GuestAgent, `"ssh"`, "vmlet, seed or qga"}},
 		"no agent":                {map[string]string{GuestAgent: ""}, []string{GuestAgent}},
@@ -160,6 +174,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(VCPUs, "4")
 	f.Add(Memory, "1.5Gi")
 	f.Add(RootSize, "2e9")
+	f.Add(RootDiskClaim, "db-0")
 	f.Add(SSHKeys, ed25519Key)
 	f.Add(UserDataBase64, "AP8K")
 	f.Add("vmlet.io/userdata", "x")

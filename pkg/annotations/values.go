@@ -5,6 +5,7 @@ package annotations
 import (
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -50,6 +51,29 @@ func parseMemory(value string, o *vm.Overrides) (err error) {
 func parseRootSize(value string, o *vm.Overrides) (err error) {
 	o.RootSize, err = parseBytes(value)
 	return err
+}
+
+func parseRootDisk(value string, o *vm.Overrides) error {
+	switch policy := vm.RootDiskPolicy(value); policy {
+	case vm.RootDiskFresh, vm.RootDiskSandbox, vm.RootDiskPersistent:
+		o.RootDisk = policy
+		return nil
+	}
+	return errors.New("is no policy")
+}
+
+// subdomain is what Kubernetes lets objects be called ("DNS-1123 subdomain").
+var subdomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+// maxSubdomain is in bytes.
+const maxSubdomain = 253
+
+func parseRootDiskClaim(value string, o *vm.Overrides) error {
+	if len(value) > maxSubdomain || !subdomain.MatchString(value) {
+		return errors.New("is no name of a claim")
+	}
+	o.RootDiskClaim = value
+	return nil
 }
 
 func parseDiskBus(value string, o *vm.Overrides) error {

@@ -21,6 +21,7 @@ func image(img vm.Image) *runtimeapi.Image {
 		RepoDigests: img.Digests,
 		Size:        uint64(max(img.Size, 1)), // "Must be > 0."
 		Spec:        &runtimeapi.ImageSpec{Image: img.ID},
+		Pinned:      img.Pinned,
 	}
 }
 

@@ -78,6 +78,8 @@ func (f *fake) Sandbox(id string) (vm.Sandbox, error) {
 
 func (f *fake) Sandboxes() []*vm.Sandbox { return addresses(f.sandboxes) }
 
+func (*fake) SandboxDisks(sb vm.Sandbox) []vm.Disk { return sb.Status.Disks }
+
 func (f *fake) CreateContainer(_ context.Context, sandboxID string, spec vm.ContainerSpec) (string, error) {
 	if err := f.called("CreateContainer", sandboxID, spec.Name); err != nil {
 		return "", err

@@ -53,6 +53,21 @@ func TestAnImageIsTheSameByEveryReference(t *testing.T) {
 	}
 }
 
+// TestAPinnedImageIsTold: kubelet's garbage collection passes such images over.
+func TestAPinnedImageIsTold(t *testing.T) {
+	f := imageFake()
+	f.images[1].Pinned = true
+	s := newServer(t, f)
+	listed, err := s.ListImages(t.Context(), &runtimeapi.ListImagesRequest{})
+	if err != nil || len(listed.GetImages()) != 2 || listed.GetImages()[0].GetPinned() || !listed.GetImages()[1].GetPinned() {
+		t.Errorf("listed %v, %v", listed.GetImages(), err)
+	}
+	got, err := s.ImageStatus(t.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: "a/db:1"}})
+	if err != nil || !got.GetImage().GetPinned() {
+		t.Errorf("status %v, %v", got.GetImage(), err)
+	}
+}
+
 func TestAnAbsentImageIsNoError(t *testing.T) {
 	s := newServer(t, imageFake())
 	absent := &runtimeapi.ImageSpec{Image: "nobody/knows:1"}

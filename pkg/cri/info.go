@@ -28,7 +28,7 @@ type sandboxDetails struct {
 	Overhead     *vm.Resources   `json:"overhead,omitempty"`
 }
 
-func sandboxInfo(sb vm.Sandbox) (map[string]string, error) {
+func sandboxInfo(sb vm.Sandbox, disks []vm.Disk) (map[string]string, error) {
 	details := sandboxDetails{
 		SandboxID:    sb.ID,
 		Domain:       sb.DomainName(),
@@ -36,7 +36,7 @@ func sandboxInfo(sb vm.Sandbox) (map[string]string, error) {
 		State:        sb.Status.State,
 		Message:      sb.Status.Message,
 		Hostname:     sb.Spec.Hostname,
-		Disks:        sb.Status.Disks,
+		Disks:        disks,
 		CgroupParent: sb.Spec.CgroupParent,
 		Resources:    sb.Present().Resources,
 		Overhead:     sb.Present().Overhead,

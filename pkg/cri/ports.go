@@ -31,6 +31,8 @@ type Sandboxes interface {
 	// points to is shared and never changes: a change makes another sandbox, at another
 	// address. Never write into them.
 	Sandboxes() []*vm.Sandbox
+	// SandboxDisks answers from memory: the root disks of the sandbox's containers.
+	SandboxDisks(sb vm.Sandbox) []vm.Disk
 }
 
 // Containers are the use cases of containers.

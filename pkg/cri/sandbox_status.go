@@ -28,7 +28,7 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *runtimeapi.PodSandbo
 		Timestamp:          nanos(recorded),
 	}
 	if req.GetVerbose() {
-		if resp.Info, err = sandboxInfo(sb); err != nil {
+		if resp.Info, err = sandboxInfo(sb, s.svc.SandboxDisks(sb)); err != nil {
 			return nil, err
 		}
 	}

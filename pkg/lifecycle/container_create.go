@@ -15,8 +15,8 @@ import (
 )
 
 // CreateContainer prepares one boot of the sandbox's VM and returns the container's
-// ID: the root disk (made on the first boot of this container name, found again by
-// later ones), the seed and the domain's definition. Nothing runs yet.
+// ID: the root disk (as the pod asks: made now, found in the sandbox, or one that outlives
+// it), the seed and the domain's definition. Nothing runs yet.
 //
 // A retry of the same attempt waits for the first call and returns the same ID. While
 // another container of the sandbox is live it is FailedPrecondition, unless that one
@@ -60,6 +60,9 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err := s.makeRoom(ctx, sb, spec); err != nil {
 		return "", err
 	}
+	if err := s.forgetFreshDisks(ctx, sb); err != nil {
+		return "", fmt.Errorf("create container %s: disk of an earlier one: %w", spec.Name, err)
+	}
 	ask, err := annotations.Parse(sb.Spec.Annotations)
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
@@ -77,8 +80,7 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
-	_, known := findDisk(sb, c.Spec)
-	if err := s.buildContainer(ctx, sb, c, rootDisk{disk, !known}, ask); err != nil {
+	if err := s.buildContainer(ctx, sb, c, disk, ask); err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	return c.ID, nil
@@ -134,51 +136,22 @@ func (s *Service) newContainer(sb vm.Sandbox, spec vm.ContainerSpec, ask vm.Over
 
 // recordContainer resolves the image and records the intent, both while no image can
 // be removed: from then on the records refer to the image and keep it.
-func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, c vm.Container, ask vm.Overrides) (vm.Container, vm.Disk, error) {
+func (s *Service) recordContainer(ctx context.Context, sb vm.Sandbox, c vm.Container, ask vm.Overrides) (vm.Container, rootDisk, error) {
 	s.imageUse.RLock()
 	defer s.imageUse.RUnlock()
 	image, err := s.deps.Images.Resolve(ctx, c.Spec.ImageRef)
 	if err != nil {
-		return vm.Container{}, vm.Disk{}, fmt.Errorf("image %q: %w", c.Spec.ImageRef, err)
+		return vm.Container{}, rootDisk{}, fmt.Errorf("image %q: %w", c.Spec.ImageRef, err)
 	}
 	c.Spec.ImageID = image.ID
 	if err := s.deps.Store.Containers.Create(c.ID, c, "container creating"); err != nil {
-		return vm.Container{}, vm.Disk{}, err
+		return vm.Container{}, rootDisk{}, err
 	}
-	disk, known := findDisk(sb, c.Spec)
-	if known {
-		return c, disk, nil
-	}
-	disk = vm.Disk{
-		Container: c.Spec.Name, ImageID: image.ID,
-		Path:    s.cfg.Paths.RootDisk(sb.ID, c.Spec.Name, image.ID),
-		Backing: image.Path, BackingFormat: image.Format,
-		Size: max(image.VirtualSize, ask.RootSize),
-	}
-	if _, err := s.updateSandbox(sb.ID, "disk intended", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
-		st.Disks = append(append([]vm.Disk(nil), st.Disks...), disk)
-		return st, nil
-	}); err != nil {
-		return vm.Container{}, vm.Disk{}, errors.Join(err, s.deps.Store.Containers.Delete(c.ID, "container abandoned"))
+	disk, err := s.intendRoot(sb, c, image, ask)
+	if err != nil {
+		return vm.Container{}, rootDisk{}, errors.Join(err, s.deps.Store.Containers.Delete(c.ID, "container abandoned"))
 	}
 	return c, disk, nil
-}
-
-// findDisk finds the root disk of earlier boots: same container name, same image.
-func findDisk(sb vm.Sandbox, spec vm.ContainerSpec) (vm.Disk, bool) {
-	for _, d := range sb.Status.Disks {
-		if d.Container == spec.Name && d.ImageID == spec.ImageID {
-			return d, true
-		}
-	}
-	return vm.Disk{}, false
-}
-
-// rootDisk is a disk and whether this very call added it to the sandbox: only then may
-// its undo remove it. Any other disk may hold a guest's data.
-type rootDisk struct {
-	vm.Disk
-	fresh bool
 }
 
 // buildContainer makes the files and the domain of a recorded container.
@@ -191,11 +164,11 @@ func (s *Service) buildContainer(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	rev := revert.New(ctx)
 	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 
-	if disk.fresh {
-		rev.Add("root disk", func(ctx context.Context) error { return s.forgetDisk(ctx, sb.ID, disk.Disk) })
+	if disk.undo != nil {
+		rev.Add("root disk", disk.undo)
 	}
 	// It takes the longest, and nothing needs it before the boot.
-	root := beside(ctx, "root disk", func(ctx context.Context) error { return s.deps.Disks.CreateRoot(ctx, disk.Disk) })
+	root := beside(ctx, "root disk", func(ctx context.Context) error { return s.makeRoot(ctx, disk) })
 	defer func() { _ = root() }() //nolint:errcheck // where another step failed: that is the error to tell
 	for _, console := range s.consoles(c) {
 		rev.Add("spool", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, console.Spool) })
@@ -239,24 +212,6 @@ func (s *Service) makeShares(ctx context.Context, sandboxID string, shares []vm.
 	return s.deps.Shares.Create(ctx, sandboxID, shares)
 }
 
-// forgetDisk removes a disk that no guest has ever seen, and the sandbox's record of it.
-func (s *Service) forgetDisk(ctx context.Context, sandboxID string, disk vm.Disk) error {
-	if err := s.deps.Disks.RemoveFile(ctx, disk.Path); err != nil {
-		return err
-	}
-	_, err := s.updateSandbox(sandboxID, "disk forgotten", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
-		var rest []vm.Disk
-		for _, d := range st.Disks {
-			if d.Path != disk.Path {
-				rest = append(rest, d)
-			}
-		}
-		st.Disks = rest
-		return st, nil
-	})
-	return err
-}
-
 // abandonContainer ends a failed creation. The record goes, unless undo left something
 // behind: then it stays as Creating, invisible, for StopSandbox and recovery to undo.
 func (s *Service) abandonContainer(id string, cause error) error {
@@ -267,7 +222,7 @@ func (s *Service) abandonContainer(id string, cause error) error {
 }
 
 // undoCreate takes down what a creation that did not end has left. The root disk stays
-// with the sandbox: a retry finds it, and RemoveSandbox removes it. A VM that runs can
+// where a retry finds it, unless it was for this container alone. A VM that runs can
 // only be one that an earlier start has left; its definition could not be removed.
 func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
 	if err := s.endStray(ctx, c.SandboxID); err != nil {
@@ -287,6 +242,9 @@ func (s *Service) undoCreate(ctx context.Context, c vm.Container) error {
 		if err := s.deps.Disks.RemoveFile(ctx, path); err != nil {
 			return err
 		}
+	}
+	if err := s.forgetDiskOf(ctx, c); err != nil {
+		return err
 	}
 	return s.deps.Store.Containers.Delete(c.ID, "container abandoned")
 }

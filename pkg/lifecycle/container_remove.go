@@ -13,7 +13,8 @@ import (
 )
 
 // RemoveContainer removes a container's record, ending its VM first if it runs. The
-// root disk and the domain belong to the sandbox and stay. An unknown container is a
+// domain belongs to the sandbox and stays, as does the root disk, unless it was for this
+// container alone. An unknown container is a
 // success: CRI's RemoveContainer "is idempotent, and must not return an error if the
 // container has already been removed". The log file is its caller's.
 func (s *Service) RemoveContainer(ctx context.Context, ref string) error {
@@ -61,6 +62,9 @@ func (s *Service) removeContainer(ctx context.Context, c vm.Container) error {
 	}
 	if err := s.finishLog(ctx, c); err != nil {
 		return fmt.Errorf("remove container %s: finish its log: %w", c.ID, err)
+	}
+	if err := s.forgetDiskOf(ctx, c); err != nil {
+		return fmt.Errorf("remove container %s: its disk: %w", c.ID, err)
 	}
 	s.sample.forget(c.ID)
 	if err := s.deps.Store.Containers.Delete(c.ID, "container removed"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -33,11 +34,25 @@ func (s *Service) ImportImage(ctx context.Context, name string, r io.Reader, pro
 
 // Image finds an image by ID or name; NotFound if it is not in the store.
 func (s *Service) Image(ctx context.Context, ref string) (vm.Image, error) {
-	return s.deps.Images.Resolve(ctx, ref)
+	image, err := s.deps.Images.Resolve(ctx, ref)
+	image.Pinned = err == nil && s.isBase(image.ID)
+	return image, err
 }
 
 // Images lists all images of the store.
-func (s *Service) Images(ctx context.Context) ([]vm.Image, error) { return s.deps.Images.List(ctx) }
+func (s *Service) Images(ctx context.Context) ([]vm.Image, error) {
+	images, err := s.deps.Images.List(ctx)
+	for i := range images {
+		images[i].Pinned = s.isBase(images[i].ID)
+	}
+	return images, err
+}
+
+// isBase reports whether a persistent disk is based on the image. Clients whose pods do not
+// use an image any more would otherwise try to remove it, again and again.
+func (s *Service) isBase(imageID string) bool {
+	return slices.ContainsFunc(s.deps.Store.Disks.All(), func(d *vm.PersistentDisk) bool { return d.Disk.ImageID == imageID })
+}
 
 // ImageUsage is what the image store holds.
 func (s *Service) ImageUsage(ctx context.Context) (vm.FSUsage, error) {
@@ -72,6 +87,11 @@ func (s *Service) imageUser(imageID string) string {
 			if d.ImageID == imageID {
 				return fmt.Sprintf("the disk of container %q in sandbox %s (pod %s/%s)", d.Container, sb.ID, sb.Spec.Namespace, sb.Spec.Name)
 			}
+		}
+	}
+	for _, d := range s.deps.Store.Disks.All() {
+		if d.Disk.ImageID == imageID {
+			return "the persistent disk " + d.Key.Name()
 		}
 	}
 	for _, c := range s.deps.Store.Containers.List() {

@@ -25,7 +25,8 @@ import (
 //  2. Every step of every use case is idempotent, so finishing is doing it again.
 //  3. VMs run on without us. A domain that is active is never touched, except to finish
 //     what was being done to it.
-//  4. Disks are only ever removed with their sandbox.
+//  4. Disks are only ever removed with what they belong to: a container, a sandbox, or for
+//     a persistent one the record that says so.
 
 // recoverTimeout bounds the recovery of one sandbox: one that hangs must not hold up
 // the others. recoverAtOnce bounds how many are worked on at a time.
@@ -66,6 +67,7 @@ func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(don
 	if err := s.removeLeftShares(ctx); err != nil {
 		log.From(ctx).Error("shares without a sandbox are left for the next start to remove", zap.Error(err))
 	}
+	s.finishDiskRemovals(ctx)
 	return ctx.Err() // what was not begun is left to the next start
 }
 

@@ -90,7 +90,8 @@ type Service struct {
 	end  context.CancelFunc
 
 	// imageUse is held for reading while a container comes to refer to an image, and
-	// for writing while one is removed: an image cannot vanish between the two.
+	// for writing while one is removed: an image cannot vanish between the two. Persistent
+	// disks are recorded and forgotten under it too.
 	imageUse sync.RWMutex
 
 	stops      stops

@@ -169,6 +169,14 @@ func (s *Service) sampleOne(ctx context.Context, c vm.Container, domains map[str
 		return st, fmt.Errorf("disks: %w", err)
 	}
 	st.DiskUsed, st.DiskInodes, st.DiskMount = disk.UsedBytes, disk.UsedInodes, disk.MountPoint
+	for _, d := range s.heldBy(sb) {
+		u, err := s.deps.Disks.DiskUsage(ctx, d.ID)
+		if err != nil {
+			return st, fmt.Errorf("disks: %w", err)
+		}
+		st.DiskUsed += u.UsedBytes
+		st.DiskInodes += u.UsedInodes
+	}
 	if sb.Status.Network != nil {
 		if st.NICs, err = s.deps.Network.Stats(ctx, *sb.Status.Network); err != nil {
 			return st, fmt.Errorf("network: %w", err)

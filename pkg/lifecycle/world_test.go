@@ -125,7 +125,7 @@ func (w *world) open(ctx context.Context) {
 			}
 			return w.agent, nil
 		},
-		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers()},
+		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers(), Disks: st.Disks()},
 	}
 	if w.adjust != nil {
 		w.adjust(&deps)
@@ -249,6 +249,9 @@ func (w *world) nothingLeft() {
 	}
 	if all := w.store.Containers().List(); len(all) != 0 {
 		w.t.Errorf("container records left: %v", all)
+	}
+	if all := w.store.Disks().List(); len(all) != 0 {
+		w.t.Errorf("records of persistent disks left: %v", all)
 	}
 }
 

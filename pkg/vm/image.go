@@ -30,6 +30,8 @@ type Image struct {
 	Size        int64     `json:"size"`
 	VirtualSize int64     `json:"virtualSize"`
 	PulledAt    time.Time `json:"pulledAt"`
+	// Pinned images are kept though no pod uses them: a persistent disk is based on them.
+	Pinned bool `json:"pinned,omitempty"`
 }
 
 // RegistryAuth are a registry's credentials (CRI AuthConfig). Secret: it never

@@ -40,9 +40,13 @@ type Overrides struct {
 	VCPUs    int
 	Memory   int64 // bytes
 	RootSize int64 // bytes
-	DiskBus  string
-	UserData []byte // secret
-	SSHKeys  []string
+	// RootDisk says how long the root disk lives, "" for RootDiskSandbox.
+	RootDisk RootDiskPolicy
+	// RootDiskClaim names a persistent disk that pods share in turn, "" for one of the pod's own.
+	RootDiskClaim string
+	DiskBus       string
+	UserData      []byte // secret
+	SSHKeys       []string
 	// GuestAgent says how the guest comes by its agent, "" for GuestAgentImage.
 	GuestAgent GuestAgent
 	// AgentTimeout is how long a command waits for its guest's agent.
