@@ -69,6 +69,9 @@ func (n *Node) leftRecords() (left []string, err error) {
 	for _, c := range st.Containers().List() {
 		left = append(left, fmt.Sprintf("record of container %s, %s", c.ID, c.Status.State))
 	}
+	for _, d := range st.Disks().List() {
+		left = append(left, "record of disk "+d.Key.Name())
+	}
 	return left, st.Close()
 }
 
@@ -108,7 +111,7 @@ func hasForeign(path string) bool { return strings.Contains(path, "foreign") }
 
 func (n *Node) leftFiles() (left []string, err error) {
 	for what, dir := range map[string]string{
-		"sandbox folder": n.node().Sandboxes(), "netns": n.node().NetNS(), "CNI cache": n.node().CNICache(), "lease": n.Leases,
+		"sandbox folder": n.node().Sandboxes(), "disk folder": n.node().Disks(), "netns": n.node().NetNS(), "CNI cache": n.node().CNICache(), "lease": n.Leases,
 		"agent's socket": filepath.Dir(n.node().AgentSocket("any")), "share": n.node().Shares(),
 	} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -116,7 +119,7 @@ func (n *Node) leftFiles() (left []string, err error) {
 				return nil //nolint:nilerr // what is not there is not left
 			}
 			base := filepath.Base(path)
-			if base == "lock" || strings.HasPrefix(base, "last_reserved_ip") || d.IsDir() && what != "sandbox folder" && what != "share" {
+			if base == "lock" || strings.HasPrefix(base, "last_reserved_ip") || d.IsDir() && what != "sandbox folder" && what != "disk folder" && what != "share" {
 				return nil
 			}
 			left = append(left, what+" "+path)

@@ -20,12 +20,15 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
 )
 
 // Node is one vmlet daemon with its own state, as a process.
 type Node struct {
 	runtimeapi.RuntimeServiceClient
 	Images runtimeapi.ImageServiceClient
+	Disks  vmletv1.DiskServiceClient
 
 	t      *testing.T
 	name   string
@@ -219,6 +222,7 @@ func (n *Node) dial() {
 	n.conn = conn
 	n.RuntimeServiceClient = runtimeapi.NewRuntimeServiceClient(conn)
 	n.Images = runtimeapi.NewImageServiceClient(conn)
+	n.Disks = vmletv1.NewDiskServiceClient(conn)
 }
 
 // Conn is the connection to the node, for services beside CRI.

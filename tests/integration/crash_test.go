@@ -91,22 +91,7 @@ func life(t *testing.T, node *harness.Node, name string, died func()) {
 	sandbox := node.SandboxConfig(pod)
 	var sandboxID, containerID string
 	attempt := uint32(0)
-	again := func(what string, call func(context.Context) error) {
-		t.Helper()
-		for try := 0; ; try++ {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			err := call(ctx)
-			cancel()
-			switch {
-			case err == nil:
-				return
-			case status.Code(err) == codes.Unavailable && died != nil && try == 0:
-				died()
-			default:
-				t.Fatalf("%s %s: %v", what, name, err)
-			}
-		}
-	}
+	again := repeated(t, name, died)
 	again("run sandbox", func(ctx context.Context) error {
 		r, err := node.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: sandbox})
 		sandboxID = r.GetPodSandboxId()
@@ -146,6 +131,27 @@ func life(t *testing.T, node *harness.Node, name string, died func()) {
 		_, err := node.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandboxID})
 		return err
 	})
+}
+
+// repeated returns what does a call again that failed because vmlet was away.
+func repeated(t *testing.T, name string, died func()) func(what string, call func(context.Context) error) {
+	t.Helper()
+	return func(what string, call func(context.Context) error) {
+		t.Helper()
+		for try := 0; ; try++ {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			err := call(ctx)
+			cancel()
+			switch {
+			case err == nil:
+				return
+			case status.Code(err) == codes.Unavailable && died != nil && try == 0:
+				died()
+			default:
+				t.Fatalf("%s %s: %v", what, name, err)
+			}
+		}
+	}
 }
 
 func lines(t *testing.T, path string) []string {

@@ -26,18 +26,7 @@ func TestHostReboot(t *testing.T) {
 	pod := node.Run(harness.Pod{Name: "reboot"})
 	pod.WaitReady()
 	pod.Exec("sh", "-c", "echo kept > /kept && sync")
-	node.Kill9()
-	harness.Virsh(t, "destroy", pod.DomainName())
-	state := filepath.Join(node.RunDir, "state")
-	for _, mount := range []string{filepath.Join(state, "netns", pod.SandboxID), filepath.Join(state, "netns")} {
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Fatalf("unmount %s: %v", mount, err)
-		}
-	}
-	if err := os.RemoveAll(state); err != nil {
-		t.Fatal(err)
-	}
-	node.Start()
+	rebootHost(t, node, pod)
 	st, err := node.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: pod.SandboxID})
 	if err != nil || st.GetStatus().GetState() != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
 		t.Errorf("sandbox: %v, %v", st.GetStatus().GetState(), err)
@@ -54,6 +43,23 @@ func TestHostReboot(t *testing.T) {
 	}
 	next := node.Run(harness.Pod{Name: "reboot", Attempt: 1})
 	next.WaitReady()
+}
+
+// rebootHost takes away what a reboot takes: QEMU, network namespaces, /run.
+func rebootHost(t *testing.T, node *harness.Node, pod *harness.Running) {
+	t.Helper()
+	node.Kill9()
+	harness.Virsh(t, "destroy", pod.DomainName())
+	state := filepath.Join(node.RunDir, "state")
+	for _, mount := range []string{filepath.Join(state, "netns", pod.SandboxID), filepath.Join(state, "netns")} {
+		if err := unix.Unmount(mount, 0); err != nil {
+			t.Fatalf("unmount %s: %v", mount, err)
+		}
+	}
+	if err := os.RemoveAll(state); err != nil {
+		t.Fatal(err)
+	}
+	node.Start()
 }
 
 // foreignDomain is somebody else's VM: its name looks like one of ours.
