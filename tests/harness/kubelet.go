@@ -4,7 +4,6 @@ package harness
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
@@ -81,7 +80,7 @@ func StartKubelet(t *testing.T, node *Node, opts ...KubeletOption) *Kubelet {
 	}
 	k.client = &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // kubelet's certificate is its own
+		TLSClientConfig:   ownCertificate(),
 	}}
 	for _, dir := range []string{k.manifests(), k.root()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // QEMU's user passes through
