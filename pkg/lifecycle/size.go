@@ -130,6 +130,9 @@ func cgroupLimits(sb vm.SandboxSpec, c vm.ContainerSpec) vm.Resources {
 		if res.MemoryLimit > 0 {
 			res.MemoryLimit += o.MemoryLimit
 		}
+		if res.MemorySwapLimit > 0 { // memory and swap together
+			res.MemorySwapLimit += o.MemoryLimit
+		}
 		if res.CPUQuota > 0 && o.CPUQuota > 0 && o.CPUPeriod == res.CPUPeriod {
 			res.CPUQuota += o.CPUQuota
 		}

@@ -58,8 +58,9 @@ func TestSizeOf(t *testing.T) {
 func TestCgroupHoldsTheOverheadToo(t *testing.T) {
 	got := cgroupLimits(
 		vm.SandboxSpec{Overhead: &vm.Resources{MemoryLimit: 160 * vm.MiB, CPUQuota: 25000, CPUPeriod: 100000}},
-		vm.ContainerSpec{Resources: &vm.Resources{MemoryLimit: 512 * vm.MiB, CPUQuota: 100000, CPUPeriod: 100000, CPUShares: 1024}})
-	if got.MemoryLimit != 672*vm.MiB || got.CPUQuota != 125000 || got.CPUShares != 1024 {
+		vm.ContainerSpec{Resources: &vm.Resources{MemoryLimit: 512 * vm.MiB, CPUQuota: 100000, CPUPeriod: 100000, CPUShares: 1024, MemorySwapLimit: 512 * vm.MiB}})
+	// The sum with swap is never less than the memory alone: kubelet has them equal for "no swap".
+	if got.MemoryLimit != 672*vm.MiB || got.MemorySwapLimit != 672*vm.MiB || got.CPUQuota != 125000 || got.CPUShares != 1024 {
 		t.Errorf("limits = %+v", got)
 	}
 }
