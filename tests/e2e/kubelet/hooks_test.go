@@ -57,7 +57,7 @@ func TestHooks(t *testing.T) {
 	apply := func(name, spec, container string) func() {
 		return func() { k.Apply(name, podSpec(name, dir, spec, container)) }
 	}
-	runScenarios(t, []scenario{
+	runPods(t, []podScenario{
 		{"exec hooks run beside the command", func() { k.ApplyFile("hooks", "/srv", dir) }, func(t *testing.T) {
 			k.WaitReady("hooks")
 			deletePod(k, "hooks")
@@ -85,7 +85,7 @@ func TestHooks(t *testing.T) {
 			k.WaitGone("node-http")
 		}},
 		{"an HTTP preStop hook of the guest", apply("guest-http", "terminationGracePeriodSeconds: 30", `
-command: [sh, -c, 'mkdir -p /srv/cgi-bin; printf "#!/bin/sh\necho drained >>/data/order; echo; echo ok\n" >/srv/cgi-bin/drain; chmod 755 /srv/cgi-bin/drain
+command: [sh, -c, 'mkdir -p /srv/cgi-bin; printf "#!/bin/sh\necho drained >>/data/order; echo; echo ok\n" >/srv/cgi-bin/drain; chmod 755 /srv/cgi-bin/drain;
   httpd -p 8080 -h /srv; trap "echo SIGTERM >>/data/order; exit" TERM; while :; do sleep 0.1; done']
 readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 lifecycle: {preStop: {httpGet: {port: 8080, path: /cgi-bin/drain}}}`), func(t *testing.T) {

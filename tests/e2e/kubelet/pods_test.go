@@ -16,8 +16,8 @@ import (
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
-// scenario is one of several on a node that have each their own pod.
-type scenario struct {
+// podScenario is one of several on a node that have each their own pod.
+type podScenario struct {
 	name  string
 	apply func()
 	check func(t *testing.T)
@@ -26,9 +26,9 @@ type scenario struct {
 // ahead is how many scenarios' guests boot while another's is looked at.
 const ahead = 0
 
-// runScenarios runs scenarios one after another, with the pods of the next ones on their way: what one waits for, the
+// runPods runs scenarios one after another, with the pods of the next ones on their way: what one waits for, the
 // others use.
-func runScenarios(t *testing.T, scenarios []scenario) {
+func runPods(t *testing.T, scenarios []podScenario) {
 	t.Helper()
 	applied := 0
 	for i, s := range scenarios {
