@@ -34,6 +34,12 @@ func (g *Guest) AwaitAgent(ctx context.Context, id string) (bootID string, err e
 	return bootID, wrap("wait for the agent of", id, err)
 }
 
+// AwaitAny returns once an agent answers, and whether that is vmlet-agent.
+func (g *Guest) AwaitAny(ctx context.Context, id string) (ours bool, err error) {
+	ours, err = g.first(ctx, id, grace)
+	return ours, wrap("wait for an agent of", id, err)
+}
+
 // Setup makes the guest as the pod wants it.
 func (g *Guest) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
 	err := g.need(ctx, id, "the pod's host name, sysctls and DNS in the guest")

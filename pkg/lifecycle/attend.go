@@ -36,6 +36,8 @@ type attendant struct {
 	// over is closed by end.
 	over  <-chan struct{}
 	begun begun
+	// timeout is how long an agent is waited for.
+	timeout time.Duration
 }
 
 // attend begins to see to the guest of a container that runs, for as long as it does and we
@@ -52,17 +54,18 @@ func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 		return
 	}
 	ctx, end := context.WithCancel(log.With(s.life, zap.String("sandbox", c.SandboxID), zap.String("container", c.ID)))
-	a := &attendant{sandboxID: c.SandboxID, rebooted: make(chan struct{}, 1), end: end, over: ctx.Done(), begun: begun{opened: make(chan struct{})}}
+	a := &attendant{
+		sandboxID: c.SandboxID, rebooted: make(chan struct{}, 1), end: end, over: ctx.Done(),
+		begun: begun{opened: make(chan struct{})}, timeout: s.agentTimeout(ask),
+	}
 	if c.Spec.HasMain() || s.hasAgentPort(ask) {
 		s.deps.Guest.Connect(c.SandboxID)
-		if !s.work.Go(func() { s.seeTo(ctx, sb, c, s.agentTimeout(ask), a.rebooted) }) {
+		if !s.work.Go(func() { s.seeTo(ctx, sb, c, a.timeout, a.rebooted) }) {
 			end()
 			return
 		}
 	} else {
 		s.deps.Guest.ConnectQGA(c.SandboxID) // the seed has seen to the guest
-		a.begun.is = true
-		close(a.begun.opened)
 	}
 	if s.attendants.m == nil {
 		s.attendants.m = map[string]*attendant{}

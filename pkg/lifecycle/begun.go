@@ -4,11 +4,12 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/annotations"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -38,21 +39,21 @@ func (a *attendants) setBegun(containerID string, is bool) {
 }
 
 // awaitBegun returns once the container's command was started, or its machine made as the pod wants it, and at once where
-// nobody does that. FailedPrecondition if the container ends before that.
+// nobody does that. FailedPrecondition if the container ends before that; Unavailable for a machine without an agent.
 func (s *Service) awaitBegun(ctx context.Context, c vm.Container) error {
-	if !c.Spec.HasMain() {
-		if err := s.findMaker(ctx, c); err != nil {
-			return err
-		}
-	}
-	opened, over := s.attendants.beginning(c.ID)
+	a, opened := s.attendants.begun(c.ID)
 	if opened == nil {
 		return nil
+	}
+	if !c.Spec.HasMain() {
+		if err := s.findMaker(ctx, c, a.timeout); err != nil {
+			return err
+		}
 	}
 	select {
 	case <-opened:
 		return nil
-	case <-over:
+	case <-a.over:
 		if s.life.Err() != nil {
 			return errClosed
 		}
@@ -62,35 +63,30 @@ func (s *Service) awaitBegun(ctx context.Context, c vm.Container) error {
 	}
 }
 
-// beginning is closed when a container's beginning is there, and over when the container is gone before; both nil if
-// nobody attends it.
-func (a *attendants) beginning(containerID string) (opened, over <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if one := a.m[containerID]; one != nil {
-		return one.begun.opened, one.over
-	}
-	return nil, nil
-}
-
-// findMaker waits for an agent of a machine that has not begun. One that is not vmlet-agent makes nothing of the machine,
-// so nothing is waited for.
-func (s *Service) findMaker(ctx context.Context, c vm.Container) error {
-	if s.attendants.hasBegun(c.ID) {
-		return nil
-	}
-	_, err := s.deps.Guest.Info(ctx, c.SandboxID)
-	if errors.Is(err, errdefs.ErrNotImplemented) {
-		s.attendants.setBegun(c.ID, true)
-		return nil
-	}
-	return err
-}
-
-// hasBegun is true also for a container that nobody attends.
-func (a *attendants) hasBegun(containerID string) bool {
+// begun returns the attendant of a container that has not begun, and what is closed when it does; nil if there is nothing
+// to wait for.
+func (a *attendants) begun(containerID string) (*attendant, <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	one := a.m[containerID]
-	return one == nil || one.begun.is
+	if one == nil || one.begun.is {
+		return nil, nil
+	}
+	return one, one.begun.opened
+}
+
+// findMaker waits for an agent of a machine. One that is not vmlet-agent makes nothing of it, so nothing is waited for.
+// It gives up in time: kubelet sets none for a hook, and does not end a pod before its postStart hook.
+func (s *Service) findMaker(ctx context.Context, c vm.Container, timeout time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ours, err := s.deps.Guest.AwaitAny(waiting, c.SandboxID)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return fmt.Errorf("no agent answered in the guest within %s: use an image that has vmlet-agent, have cloud-init install it (annotation %s=%s), or give the boot more time (annotation %s): %w",
+			timeout, annotations.GuestAgent, vm.GuestAgentSeed, annotations.AgentTimeout, errdefs.ErrUnavailable)
+	}
+	if err == nil && !ours {
+		s.attendants.setBegun(c.ID, true)
+	}
+	return err
 }

@@ -4,6 +4,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,11 +60,9 @@ func TestExecDoesNotWaitForWhatWillNotBe(t *testing.T) {
 			t.Errorf("in a guest that refuses: %v", err)
 		}
 
-		awaiting := w.guest.Block("AwaitAgent")
-		defer awaiting()
-		w.guest.FailNext("Info", errdefs.ErrNotImplemented)
-		_, other := w.running("other")
-		if err := <-w.execs(other); err != nil {
+		sb := w.sandbox("foreign")
+		w.guest.SetForeign(sb)
+		if err := <-w.execs(w.startedIn(sb)); err != nil {
 			t.Errorf("in a guest with qemu-guest-agent alone: %v", err)
 		}
 
@@ -73,12 +72,35 @@ func TestExecDoesNotWaitForWhatWillNotBe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		portless := w.created(sb, 0)
-		if err := w.svc.StartContainer(t.Context(), portless); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-w.execs(portless); err != nil {
+		if err := <-w.execs(w.startedIn(sb)); err != nil {
 			t.Errorf("in a machine without a port for vmlet-agent: %v", err)
+		}
+	})
+}
+
+func (w *world) startedIn(sandboxID string) (containerID string) {
+	w.t.Helper()
+	containerID = w.created(sandboxID, 0)
+	if err := w.svc.StartContainer(w.t.Context(), containerID); err != nil {
+		w.t.Fatal(err)
+	}
+	return containerID
+}
+
+// kubelet sets no time for a hook, and ends no pod before its postStart hook has ended.
+func TestExecInAMachineWithoutAnAgentGivesUpInTimeAndSaysWhatToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.guest.Mute()
+		begin := time.Now()
+		_, c := w.running("a")
+		_, err := w.svc.Exec(t.Context(), c, vm.ExecRequest{Command: []string{"true"}})
+		mustBe(t, err, errdefs.ErrUnavailable)
+		if !strings.Contains(err.Error(), "vmlet.io/guest-agent=seed") {
+			t.Errorf("error = %v", err)
+		}
+		if took := time.Since(begin); took != w.cfg.Defaults.AgentTimeout {
+			t.Errorf("it took %s", took)
 		}
 	})
 }

@@ -27,6 +27,8 @@ type Guest interface {
 	Disconnect(id string)
 	// AwaitAgent returns once vmlet-agent answers: with the boot ID of its guest.
 	AwaitAgent(ctx context.Context, id string) (bootID string, err error)
+	// AwaitAny returns once an agent answers, and whether that is vmlet-agent.
+	AwaitAny(ctx context.Context, id string) (ours bool, err error)
 	// Reboots delivers the sandbox's ID each time its agent comes up in a boot that is not
 	// the one of the session before. One listener; never dropped.
 	Reboots() <-chan string

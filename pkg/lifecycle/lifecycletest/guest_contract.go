@@ -122,6 +122,9 @@ func agentHasABootID(t *testing.T, env GuestEnv) {
 	if first == "" || mustAwait(t, env) != first {
 		t.Errorf("boot ID %q, then %q", first, mustAwait(t, env))
 	}
+	if ours, err := env.Guest.AwaitAny(t.Context(), env.Answering); err != nil || !ours {
+		t.Errorf("it is not vmlet-agent: %v", err)
+	}
 }
 
 func connectIsIdempotent(t *testing.T, env GuestEnv) {
@@ -139,6 +142,10 @@ func silentGuestIsWaitedFor(t *testing.T, env GuestEnv) {
 	for name, call := range map[string]func(context.Context) error{
 		"AwaitAgent": func(ctx context.Context) error {
 			_, err := env.Guest.AwaitAgent(ctx, env.Silent)
+			return err
+		},
+		"AwaitAny": func(ctx context.Context) error {
+			_, err := env.Guest.AwaitAny(ctx, env.Silent)
 			return err
 		},
 		"Exec": func(ctx context.Context) error {

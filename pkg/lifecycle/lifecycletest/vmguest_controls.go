@@ -30,6 +30,11 @@ func (g *Guest) SetSilent(id string, silent bool) {
 	g.with(id, func(one *fakeGuest) { one.silent = silent })
 }
 
+// SetForeign leaves the guest with qemu-guest-agent alone.
+func (g *Guest) SetForeign(id string) {
+	g.with(id, func(one *fakeGuest) { one.foreign = true })
+}
+
 // EndMain ends the guest's command. It panics if none runs, since the test is then wrong.
 func (g *Guest) EndMain(id string, exit vm.MainExit) {
 	g.with(id, func(one *fakeGuest) {

@@ -43,9 +43,11 @@ type Guest struct {
 type fakeGuest struct {
 	boot   int
 	silent bool
-	setup  *vm.GuestSetup
-	files  []vm.FileTree
-	shares []vm.ShareMount
+	// foreign: it has only qemu-guest-agent, which nobody knew.
+	foreign bool
+	setup   *vm.GuestSetup
+	files   []vm.FileTree
+	shares  []vm.ShareMount
 
 	main    *vm.Main
 	exit    *vm.MainExit
@@ -73,7 +75,7 @@ func (g *Guest) guest(id string) *fakeGuest {
 func (g *Guest) await(ctx context.Context, method, id string, ready func(*fakeGuest) bool) (*fakeGuest, error) {
 	for {
 		g.guestMu.Lock()
-		if g.portless[id] && method != "Exec" {
+		if g.portless[id] && method != "Exec" && method != "AwaitAny" {
 			g.guestMu.Unlock()
 			return nil, fmt.Errorf("%s in %s needs vmlet-agent: %w", method, id, errdefs.ErrNotImplemented)
 		}
@@ -149,11 +151,24 @@ func (g *Guest) untilDisconnect(ctx context.Context, id string) (context.Context
 
 // AwaitAgent implements lifecycle.Guest.
 func (g *Guest) AwaitAgent(ctx context.Context, id string) (bootID string, err error) {
-	err = g.call(ctx, "AwaitAgent", id, func(one *fakeGuest) error {
-		bootID = fmt.Sprint("boot-", one.boot)
+	if err := g.enter(ctx, "AwaitAgent", id); err != nil {
+		return "", err
+	}
+	one, err := g.await(ctx, "AwaitAgent", id, func(one *fakeGuest) bool { return !one.foreign })
+	if err != nil {
+		return "", err
+	}
+	defer g.guestMu.Unlock()
+	return fmt.Sprint("boot-", one.boot), nil
+}
+
+// AwaitAny implements lifecycle.Guest.
+func (g *Guest) AwaitAny(ctx context.Context, id string) (ours bool, err error) {
+	err = g.call(ctx, "AwaitAny", id, func(one *fakeGuest) error {
+		ours = !one.foreign && !g.portless[id]
 		return nil
 	})
-	return bootID, err
+	return ours, err
 }
 
 // Reboots implements lifecycle.Guest.
