@@ -47,6 +47,7 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 		s.work.Go(func() { s.repairShare(ctx, e.SandboxID) })
 	case vm.EventIOError:
 		log.From(ctx).Warn("a disk of the VM failed and the guest is paused", zap.String("detail", e.Detail))
+		s.restAfterIOError(ctx, e.SandboxID)
 	case vm.EventGuestShutdown, vm.EventHostShutdown, vm.EventPanicked:
 		s.hints.note(e)
 	case vm.EventStarted, vm.EventResumed, vm.EventSuspended, vm.EventRebooted, vm.EventAgentConnected, vm.EventAgentDisconnected:
@@ -65,6 +66,9 @@ func (s *Service) lookAtAll(ctx context.Context) error {
 	for _, d := range domains {
 		if d.State.Active() {
 			active[d.SandboxID] = true
+		}
+		if restsForIOError(d) {
+			s.restAfterIOError(ctx, d.SandboxID)
 		}
 	}
 	for _, c := range s.deps.Store.Containers.List() {

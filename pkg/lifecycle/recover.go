@@ -170,6 +170,9 @@ func (s *Service) recoverContainers(ctx context.Context, sandboxID string, o obs
 }
 
 func (s *Service) recoverContainer(ctx context.Context, c vm.Container, o observed, d vm.Domain) error {
+	if restsForIOError(d) {
+		s.restAfterIOError(log.With(s.life, zap.String("sandbox", d.SandboxID)), d.SandboxID) //nolint:contextcheck // it outlives the recovery
+	}
 	action := decideContainer(c, o)
 	if action != containerKeep && action != containerRearm {
 		log.From(ctx).Info("recover", zap.String("container", c.ID),
