@@ -66,7 +66,7 @@ func hog() {
 		kept = append(kept, block)
 	}
 	fmt.Println(len(kept))
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin) //nolint:errcheck // it waits to be killed
 	runtime.KeepAlive(kept)
 }
 

@@ -44,7 +44,7 @@ func (c *Cgroups) update(ctx context.Context, id, parent string, from, to vm.Res
 		// v1 would try and fail with EBUSY, v2 would kill.
 		return fmt.Errorf("a memory limit of %d bytes is below the %d bytes that are in use: %w", limit, used.RSS, errdefs.ErrFailedPrecondition)
 	}
-	cpusets, err := c.cpusets(g)
+	cpusets, err := g.cpusets()
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ type files map[string][]byte
 
 // cpusets keeps which CPUs and memory nodes a group has. An open one has its parent's, and
 // only by name can it be given them again.
-func (c *Cgroups) cpusets(g group) (files, error) {
+func (g group) cpusets() (files, error) {
 	kept := files{}
 	dir := g.manager.Path("cpuset")
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {

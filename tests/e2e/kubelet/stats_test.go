@@ -68,7 +68,7 @@ func (m *meter) sample() harness.PodStats { return m.k.Stats("measured", time.No
 // numbers are the numbers that a command in the guest prints.
 func (m *meter) numbers(command string) (numbers []float64) {
 	m.t.Helper()
-	for _, field := range strings.Fields(m.vm.Exec("sh", "-c", command)) {
+	for field := range strings.FieldsSeq(m.vm.Exec("sh", "-c", command)) {
 		n, err := strconv.ParseFloat(field, 64)
 		if err != nil {
 			m.t.Fatalf("%s: %v", command, err)
