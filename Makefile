@@ -51,6 +51,14 @@ bin/.kube: tools/go.mod tools/go.sum tools/kube/main.go build/kube.sh
 	@$(STAGE) kube build/kube.sh bin
 	@touch $@
 
+.PHONY: kubelet-oldest
+kubelet-oldest: bin/kubelet-oldest ## Build the oldest kubelet that the tests run vmlet under (some minutes when it is the first time)
+bin/kubelet-oldest: tools/kubelet-oldest/go.mod tools/kubelet-oldest/go.sum tools/kubelet-oldest/main.go build/kube.sh
+	@build/install-deps.sh build
+	@mkdir -p bin
+	@$(STAGE) kubelet-oldest build/kube.sh bin kubelet-oldest
+	@touch $@
+
 # What the guest image is made of: its recipe, and the agent.
 GUEST_SOURCES = $(shell find images/tiny -type f ! -name '*_test.go' ! -name '*.md') go.mod \
   $(shell find cmd/vmlet-agent pkg/agentlink pkg/version proto/agent -name '*.go' ! -name '*_test.go')
@@ -100,8 +108,12 @@ critest: test-needs ## Run cri-tools' validation suite: the specs of tests/e2e/c
 	@$(STAGE) critest $(INTEGRATION) -timeout 30m ./tests/e2e/critest
 
 .PHONY: kubelet-e2e
-kubelet-e2e: test-needs kube ## Run VM pods under a real kubelet
+kubelet-e2e: test-needs kube kubelet-oldest ## Run VM pods under a real kubelet
 	@$(STAGE) kubelet-e2e build/scenarios.sh kubelet-e2e $(INTEGRATION) -timeout 40m ./tests/e2e/kubelet
+
+.PHONY: soak
+soak: test-needs kube ## Start and delete 20 pods under kubelet for SOAK (10m), and look for leaks
+	@$(STAGE) soak env SOAK=$(or $(SOAK),10m) $(INTEGRATION) -v -timeout 120m -run '^TestSoak$$' ./tests/e2e/kubelet
 
 .PHONY: test-needs
 test-needs: tools guest-image test-binaries

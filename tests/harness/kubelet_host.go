@@ -18,7 +18,7 @@ import (
 
 // hostFolders are fixed paths of kubelet's, sysctls what it sets for the whole machine.
 var (
-	hostFolders = []string{"/var/lib/kubelet", "/var/log/containers"}
+	hostFolders = []string{"/var/lib/kubelet", "/var/log/containers", "/var/log/pods"}
 	sysctls     = map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
 		"kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",

@@ -38,10 +38,11 @@ func (n *Node) checkLeaks() {
 }
 
 func (n *Node) leaks() []string {
-	var left []string
-	for _, find := range []func() ([]string, error){
-		n.leftRecords, n.leftDomains, n.leftFiles, n.leftLinks, n.leftMounts, n.leftCgroups, n.leftProcesses, n.leftRules,
-	} {
+	return leftBy(n.leftRecords, n.leftDomains, n.leftFiles, n.leftLinks, n.leftMounts, n.leftCgroups, n.leftProcesses, n.leftRules)
+}
+
+func leftBy(finds ...func() ([]string, error)) (left []string) {
+	for _, find := range finds {
 		found, err := find()
 		if err != nil {
 			found = append(found, "cannot look: "+err.Error())
