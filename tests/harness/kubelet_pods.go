@@ -128,7 +128,7 @@ func (k *Kubelet) Pod(name string) (*KubePod, error) {
 func (k *Kubelet) WaitPod(name string, is func(*KubePod) error) *KubePod {
 	k.t.Helper()
 	var pod *KubePod
-	k.Node.Eventually(3*time.Minute, func() (err error) {
+	k.Node.Eventually(logPatience, func() (err error) {
 		if pod, err = k.Pod(name); err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (k *Kubelet) WaitRestarts(name string, n int) *KubePod {
 // WaitGone waits until kubelet has ended a pod that was deleted: no VM of it runs, and kubelet has forgotten it.
 func (k *Kubelet) WaitGone(name string) {
 	k.t.Helper()
-	k.Node.Eventually(3*time.Minute, func() error {
+	k.Node.Eventually(logPatience, func() error {
 		if _, err := k.Pod(name); !errors.Is(err, errNoPod) {
 			return fmt.Errorf("pod %s is still there (%w)", name, err)
 		}

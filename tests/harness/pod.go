@@ -276,7 +276,8 @@ func (r *Running) Remove() {
 func (n *Node) Eventually(patience time.Duration, check func() error) {
 	n.t.Helper()
 	deadline := time.Now().Add(patience)
-	for {
+	// Who looks all the time takes from the guests what they need to get there.
+	for wait := 20 * time.Millisecond; ; wait = min(wait*5/4, 200*time.Millisecond) {
 		err := check()
 		if err == nil {
 			return
@@ -284,11 +285,11 @@ func (n *Node) Eventually(patience time.Duration, check func() error) {
 		if time.Now().After(deadline) {
 			n.t.Fatalf("after %s: %v", patience, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(wait)
 	}
 }
 
 // logPatience is enough for a guest that boots beside others under software emulation.
-const logPatience = 2 * time.Minute
+const logPatience = 5 * time.Minute
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
