@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/vmlet/vmlet/pkg/annotations"
+	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/store"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -540,6 +541,48 @@ func TestAPersistentDiskOfACreationThatWasCutShortIsMade(t *testing.T) {
 	}
 	if got := w.disk(); got.Holder == nil || !got.Status.Made {
 		t.Errorf("%+v", got)
+	}
+}
+
+// lateRemoval holds up the first removal of a disk's files until it is let go.
+type lateRemoval struct {
+	lifecycle.Disks
+
+	others         atomic.Bool
+	entered, letGo chan struct{}
+}
+
+func (d *lateRemoval) RemoveDisk(ctx context.Context, id string) error {
+	if !d.others.Swap(true) {
+		close(d.entered)
+		<-d.letGo
+	}
+	return d.Disks.RemoveDisk(ctx, id)
+}
+
+func TestALateRemovalLeavesTheNextDiskOfThatNameAlone(t *testing.T) {
+	w := newWorld(t)
+	late := &lateRemoval{Disks: w.disks, entered: make(chan struct{}), letGo: make(chan struct{})}
+	w.adjust = func(d *lifecycle.Deps) { d.Disks = late }
+	w.restart()
+	a, b := w.podWith("a", 0, claimed), w.podWith("b", 0, claimed)
+	w.hypervisor.FailNext("Define", errors.New("broken"))
+	undone := make(chan error)
+	go func() {
+		_, err := w.svc.CreateContainer(t.Context(), a, containerSpec(0))
+		undone <- err
+	}()
+	<-late.entered
+	if err := w.svc.RemoveDisk(t.Context(), "claim/default/data/vm"); err != nil {
+		t.Fatal(err)
+	}
+	w.created(b, 0)
+	close(late.letGo)
+	if err := <-undone; err == nil {
+		t.Error("no error")
+	}
+	if got := w.disk().Holder; got == nil || got.ID != b || !w.there(w.rootOf(b)) {
+		t.Errorf("the holder is %v, files %v", got, w.disks.Files())
 	}
 }
 
