@@ -128,7 +128,7 @@ func limitedAsThePod(t *testing.T, k *harness.Kubelet) {
 		}
 	}
 	// What the kernel and its page tables take is not in MemTotal.
-	if total := guestMemory(t, k, "resizable"); total < 260*mib || total > 300*mib {
+	if total := guestMemory(t, k, "resizable"); total < 250*mib || total > 300*mib {
 		t.Errorf("the guest has %d MiB", total/mib)
 	}
 }
