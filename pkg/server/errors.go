@@ -4,13 +4,15 @@ package server
 
 import (
 	"context"
+	"errors"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// codeOf gives each class of errors its code. What is not here is Unknown.
+// codeOf gives each class of errors its code, and a full disk, which may hit any write. What is not here is Unknown.
 var codeOf = map[error]codes.Code{
 	errdefs.ErrInvalidArgument:    codes.InvalidArgument,
 	errdefs.ErrNotFound:           codes.NotFound,
@@ -29,6 +31,8 @@ var codeOf = map[error]codes.Code{
 	errdefs.ErrUnauthenticated:    codes.Unauthenticated,
 	context.DeadlineExceeded:      codes.DeadlineExceeded,
 	context.Canceled:              codes.Canceled,
+	syscall.ENOSPC:                codes.ResourceExhausted,
+	syscall.EDQUOT:                codes.ResourceExhausted,
 }
 
 // toStatus turns an error into the gRPC status that goes out, by its errdefs class or
@@ -39,7 +43,11 @@ func toStatus(err error) error {
 	if st, ok := status.FromError(err); ok { // nil, or a status already
 		return status.Error(st.Code(), st.Message())
 	}
-	code, ok := codeOf[errdefs.Resolve(err)]
+	class := errdefs.Resolve(err)
+	if errno := syscall.Errno(0); class == errdefs.ErrUnknown && errors.As(err, &errno) {
+		class = errno
+	}
+	code, ok := codeOf[class]
 	if !ok {
 		code = codes.Unknown
 	}

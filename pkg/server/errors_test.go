@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -33,6 +34,8 @@ func TestClassesOfErrorsBecomeCodes(t *testing.T) {
 		errdefs.ErrUnauthenticated:    codes.Unauthenticated,
 		context.DeadlineExceeded:      codes.DeadlineExceeded,
 		context.Canceled:              codes.Canceled,
+		syscall.ENOSPC:                codes.ResourceExhausted,
+		syscall.EIO:                   codes.Unknown,
 		errors.New("surprise"):        codes.Unknown,
 	} {
 		err := fmt.Errorf("stop sandbox s1: destroy: %w", class)
