@@ -45,7 +45,7 @@ func StartLogind(t *testing.T, delay time.Duration) *Logind {
 	l.conn = conn
 	for iface, methods := range map[string]any{
 		logindIface:                       manager{l},
-		"org.freedesktop.DBus.Properties": properties{uint64(delay.Microseconds())}, //nolint:gosec // not negative
+		"org.freedesktop.DBus.Properties": properties{uint64(delay.Microseconds())},
 	} {
 		if err := conn.Export(methods, logindObject, iface); err != nil {
 			t.Fatal(err)
@@ -127,7 +127,7 @@ func (m manager) Inhibit(_, _, _, _ string) (dbus.UnixFD, *dbus.Error) {
 	}()
 	// The reply has a duplicate, and is sent after this returns.
 	time.AfterFunc(time.Second, func() { _ = w.Close() }) //nolint:errcheck // nothing was written
-	return dbus.UnixFD(w.Fd()), nil                       //nolint:gosec // a descriptor
+	return dbus.UnixFD(w.Fd()), nil
 }
 
 // properties is org.freedesktop.DBus.Properties with the one that kubelet reads.

@@ -228,7 +228,7 @@ func TestNoGuestNoticesWhatEndsOnTheNode(t *testing.T) {
 	fromEnv(t, "SEED", &seed)
 	fromEnv(t, "PODS", &count)
 	t.Logf("SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // an order, no secret
+	random := rand.New(rand.NewPCG(seed, 0))
 	node := harness.StartNode(t)
 	f := &fleet{t: t, node: node, k: harness.StartKubelet(t, node)}
 	f.pods = runSteady(t, f.k, count)
