@@ -253,6 +253,23 @@ func TestLimitsInADefinitionStay(t *testing.T) {
 	}
 }
 
+// A vmlet before schema version 3 did not record it.
+func TestASizeThatIsNotOnRecordIsThatOfTheSpec(t *testing.T) {
+	w := newWorld(t)
+	_, c := w.made(oneAndAHalf(), nil)
+	w.start1(c)
+	if _, err := w.store.Containers().Update(c, "test", func(c vm.Container) (vm.Container, error) {
+		c.Status.Size = vm.MachineSize{}
+		return c, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, w.svc.UpdateContainerResources(t.Context(), c, vm.Resources{CPUQuota: 300000}), errdefs.ErrFailedPrecondition)
+	if err := w.svc.UpdateContainerResources(t.Context(), c, vm.Resources{CPUQuota: 200000}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestALaterContainerIsSizedByThePodsPresentLimits(t *testing.T) {
 	w := newWorld(t)
 	sb := w.sandbox("a")
