@@ -61,9 +61,14 @@ func TestQEMUsUserReachesItsFilesAndNothingElse(t *testing.T) {
 	noError(t, os.Chmod(backing, 0o444))
 	spool := node.ConsoleSpool(id, "c1")
 	noError(t, d.CreateRoot(t.Context(), vm.Disk{Path: disk, Backing: backing, BackingFormat: vm.FormatQCOW2}))
+	kept := vm.Disk{Path: node.PersistentDisk(id), Backing: backing, BackingFormat: vm.FormatQCOW2}
+	noError(t, d.CreateRoot(t.Context(), kept))
+	kept.Size = 8 * vm.MiB
+	noError(t, d.GrowRoot(t.Context(), kept))
 	noError(t, d.WriteSeed(t.Context(), node.Seed(id), []byte("secret")))
 	noError(t, d.CreateSpool(t.Context(), spool))
 	for path, want := range map[string][2]uint32{
+		node.Disks(): {0, 0}, filepath.Dir(kept.Path): {0, qemuGID}, kept.Path: {qemuUID, qemuGID},
 		node.Sandboxes(): {0, 0}, node.Sandbox(id): {0, qemuGID}, disk: {qemuUID, qemuGID}, spool: {qemuUID, qemuGID}, node.Seed(id): {0, qemuGID},
 	} {
 		var st unix.Stat_t
@@ -80,6 +85,7 @@ func TestQEMUsUserReachesItsFilesAndNothingElse(t *testing.T) {
 	}
 	for _, command := range [][]string{
 		{"qemu-io", "-f", "qcow2", "-c", "write 0 4096", disk},
+		{"qemu-io", "-f", "qcow2", "-c", "write 0 4096", kept.Path},
 		{"cat", node.Seed(id)},
 		{"sh", "-c", "echo line >> " + spool},
 	} {
@@ -91,7 +97,7 @@ func TestQEMUsUserReachesItsFilesAndNothingElse(t *testing.T) {
 		}
 	}
 	for _, command := range [][]string{
-		{"ls", node.Sandboxes()}, {"ls", node.Sandbox(id)},
+		{"ls", node.Sandboxes()}, {"ls", node.Sandbox(id)}, {"ls", node.Disks()}, {"ls", filepath.Dir(kept.Path)}, {"rm", "-f", kept.Path},
 		{"sh", "-c", "echo x >> " + node.Seed(id)},
 		{"rm", "-f", node.Seed(id)}, {"rm", "-f", disk},
 		{"ln", "-s", "/etc/shadow", node.Sandbox(id) + "/link"},

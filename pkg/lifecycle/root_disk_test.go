@@ -271,6 +271,25 @@ func TestAPersistentDiskIsFoundAfterAReboot(t *testing.T) {
 	}
 }
 
+func TestADiskIsHeldByAVMThatRunsOnWithoutItsNetwork(t *testing.T) {
+	w := newWorld(t)
+	sb := w.podWith("a", 0, persistent)
+	if err := w.svc.StartContainer(t.Context(), w.created(sb, 0)); err != nil {
+		t.Fatal(err)
+	}
+	w.die()
+	w.network.LoseNetNS(sb)
+	w.start()
+	next := w.podWith("a", 1, persistent)
+	_, err := w.svc.CreateContainer(t.Context(), next, containerSpec(0))
+	mustBe(t, err, errdefs.ErrFailedPrecondition)
+	mustBe(t, w.svc.RemoveDisk(t.Context(), w.disk().Key.Name()), errdefs.ErrFailedPrecondition)
+	if err := w.svc.StopSandbox(t.Context(), sb); err != nil {
+		t.Fatal(err)
+	}
+	w.created(next, 0)
+}
+
 func TestAClaimIsForOneSandboxAtATime(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.podWith("a", 0, claimed), w.podWith("b", 0, claimed)

@@ -77,3 +77,39 @@ func TestDomainNamesFitQEMUsSocketPath(t *testing.T) {
 		t.Errorf("name = %s", got)
 	}
 }
+
+func TestASandboxIsStoppedOnceItHoldsNothing(t *testing.T) {
+	for _, tc := range []struct {
+		state   vm.SandboxState
+		network *vm.Network
+		want    bool
+	}{
+		{vm.SandboxCreating, nil, false},
+		{vm.SandboxReady, &vm.Network{}, false},
+		{vm.SandboxBroken, nil, false},
+		{vm.SandboxStopping, nil, false},
+		{vm.SandboxNotReady, &vm.Network{}, false}, // its netns is gone, and its VM may run
+		{vm.SandboxNotReady, nil, true},
+		{vm.SandboxRemoving, nil, true},
+	} {
+		if got := (vm.SandboxStatus{State: tc.state, Network: tc.network}).Stopped(); got != tc.want {
+			t.Errorf("%s with network %v: %v, want %v", tc.state, tc.network, got, tc.want)
+		}
+	}
+}
+
+func TestNoTwoDisksHaveOneName(t *testing.T) {
+	names := map[string]vm.DiskKey{}
+	for _, k := range []vm.DiskKey{
+		{Namespace: "a", PodUID: "b", Container: "c"},
+		{Namespace: "a", Claim: "b", Container: "c"},
+		{Namespace: "a", Claim: "b.c", Container: "d"},
+		{Namespace: "a.b", Claim: "c", Container: "d"},
+		{Namespace: "a", Claim: "b", Container: "c.d"},
+	} {
+		if other, taken := names[k.Name()]; taken {
+			t.Errorf("%+v and %+v are both %s", k, other, k.Name())
+		}
+		names[k.Name()] = k
+	}
+}
