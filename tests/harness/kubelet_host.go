@@ -103,7 +103,7 @@ func removeCgroups(group string) error {
 
 // unmountBelow unmounts what is left of volumes.
 func unmountBelow(dir string) error {
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir + "/"))
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return err
 	}
