@@ -38,11 +38,13 @@ func (c *Cgroups) update(ctx context.Context, id, parent string, from, to vm.Res
 	if !g.exists() {
 		return errdefs.ErrNotFound
 	}
-	if used, err := read(g); err != nil {
+	stats, err := g.manager.Stats(&cgroups.StatsOptions{Controllers: cgroups.Memory})
+	if err != nil {
 		return err
-	} else if limit := to.MemoryLimit; limit > 0 && uint64(limit) < used.RSS {
+	}
+	if used, limit := unreclaimable(stats.MemoryStats), to.MemoryLimit; limit > 0 && uint64(limit) < used {
 		// v1 would try and fail with EBUSY, v2 would kill.
-		return fmt.Errorf("a memory limit of %d bytes is below the %d bytes that are in use: %w", limit, used.RSS, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("a memory limit of %d bytes is below the %d bytes that are in use: %w", limit, used, errdefs.ErrFailedPrecondition)
 	}
 	cpusets, err := g.cpusets()
 	if err != nil {
@@ -58,6 +60,15 @@ func (c *Cgroups) update(ctx context.Context, id, parent string, from, to vm.Res
 		return errors.Join(err, g.manager.Set(before(from)), cpusets.restore(), g.adjustOOMScores(from.OOMScoreAdj))
 	}
 	return nil
+}
+
+// unreclaimable is what a limit must have room for on a host without swap: all but page cache. The
+// memory of a guest that has a share is shared with virtiofsd, and counts as shmem.
+func unreclaimable(m cgroups.MemoryStats) uint64 {
+	if rss, v1 := m.Stats["total_rss"]; v1 {
+		return rss + m.Stats["total_shmem"]
+	}
+	return m.Stats["anon"] + m.Stats["shmem"]
 }
 
 // before are limits to go back to: what was open is without a limit, as the kernel has it.
