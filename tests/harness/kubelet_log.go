@@ -12,28 +12,36 @@ import (
 	"time"
 )
 
-// Numbers are those of the lines "WORD NUMBER" that a pod's VM printed, in order: as they are on disk, with all that
-// kubelet has rotated away. Files that are compressed are not read.
-func (k *Kubelet) Numbers(name, word string) []int {
+// LogOnDisk is what a pod's VM printed, with the times, as it is on disk: also what kubelet has rotated away, and what it
+// shows nobody any more because the pod was deleted. Files that are compressed are not read.
+func (k *Kubelet) LogOnDisk(name string) string {
 	k.t.Helper()
 	files, err := filepath.Glob(filepath.Join(k.LogDir(), "default_"+name+"-"+kubeletNode+"_*", "vm", "*.log*"))
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	slices.Sort(files)
-	if len(files) > 1 { // the first is the present one: the others have the time of their end after its name
+	if len(files) > 1 && strings.HasPrefix(files[1], files[0]+".") { // what was rotated has the time of it after its name
 		files = append(files[1:], files[0])
 	}
-	var numbers []int
+	var all strings.Builder
 	for _, file := range files {
-		b, err := os.ReadFile(file)
+		text, err := os.ReadFile(file)
 		if err != nil {
 			k.t.Fatal(err)
 		}
-		for line := range strings.Lines(string(b)) {
-			if n, ok := numberOf(line, word); ok {
-				numbers = append(numbers, n)
-			}
+		all.Write(text)
+	}
+	return all.String()
+}
+
+// Numbers are those of the lines "WORD NUMBER" that a pod's VM printed, in order, as they are on disk.
+func (k *Kubelet) Numbers(name, word string) []int {
+	k.t.Helper()
+	var numbers []int
+	for line := range strings.Lines(k.LogOnDisk(name)) {
+		if n, ok := numberOf(line, word); ok {
+			numbers = append(numbers, n)
 		}
 	}
 	return numbers
@@ -52,16 +60,7 @@ func numberOf(line, word string) (int, bool) {
 // LastLogged is the time of the last line that a pod's VM printed.
 func (k *Kubelet) LastLogged(name string) time.Time {
 	k.t.Helper()
-	files, err := filepath.Glob(filepath.Join(k.LogDir(), "default_"+name+"-"+kubeletNode+"_*", "vm", "*.log"))
-	if err != nil || len(files) == 0 {
-		k.t.Fatalf("log files of %s: %v, %v", name, files, err)
-	}
-	slices.Sort(files)
-	text, err := os.ReadFile(files[len(files)-1])
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	lines := strings.Split(strings.TrimSpace(k.LogOnDisk(name)), "\n")
 	stamp, _, _ := strings.Cut(lines[len(lines)-1], " ")
 	at, err := time.Parse(time.RFC3339Nano, stamp)
 	if err != nil {

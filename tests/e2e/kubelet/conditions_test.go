@@ -71,7 +71,7 @@ kind: Pod
 metadata: {name: NAME, annotations: {vmlet.io/agent-timeout: 5m}}
 spec:
   terminationGracePeriodSeconds: 2
-  containers: [{name: vm, image: IMAGE, command: [sleep, "1000"], readinessProbe: {exec: {command: [pgrep, sleep]}, periodSeconds: 1}}]
+  containers: [{name: vm, image: IMAGE, command: [sleep, "1000"], readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 10}}]
 `, "NAME", name)
 }
 
@@ -129,7 +129,9 @@ func TestTheClockIsSet(t *testing.T) {
 
 	k.Delete("deaf")
 	asked := time.Now()
-	k.WaitLog("deaf", "guest: ignored")
+	node.Eventually(time.Minute, func() error {
+		return want("the guest was asked", strings.Contains(k.LogOnDisk("deaf"), "guest: ignored"), true)
+	})
 	clock.Set(-2 * time.Hour)
 	node.Kill9()
 	node.Start()

@@ -29,7 +29,7 @@ spec:
   - name: vm
     image: IMAGE
     command: [sh, -c, 'i=0; while :; do i=$((i+1)); echo count $i; sleep 0.5; done']
-    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1, timeoutSeconds: 10}
 `
 
 const sharedVolume = `    volumeMounts: [{name: data, mountPath: /data}]

@@ -21,7 +21,7 @@ spec:
   containers:
   - name: vm
     image: IMAGE
-    readinessProbe: {exec: {command: [pgrep, httpd]}, periodSeconds: 1}
+    readinessProbe: {httpGet: {path: /boot-id, port: 80}, periodSeconds: 1, timeoutSeconds: 10}
 `
 
 // applyMachine runs a VM without a command: its log is its console.
