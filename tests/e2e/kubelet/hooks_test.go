@@ -29,8 +29,8 @@ func startHookServer(t *testing.T) *hookServer {
 	}
 	s := &hookServer{address: l.Addr().String(), calls: make(chan string, 16)}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { s.calls <- r.URL.Path })}
-	go func() { _ = server.Serve(l) }() //nolint:errcheck // ends with Close
-	t.Cleanup(func() { _ = server.Close() })
+	go func() { _ = server.Serve(l) }()      //nolint:errcheck // ends with Close
+	t.Cleanup(func() { _ = server.Close() }) //nolint:errcheck // the test is over
 	return s
 }
 

@@ -35,6 +35,7 @@ func TestVolumes(t *testing.T) {
 		{"environment and volumes of a pod", func() { applyVolumes("blue") }, func(t *testing.T) {
 			k.WaitReady("volumes")
 			vm := guest{t, k, "volumes"}
+			vm.becomes("up", "echo up")
 			t.Run("environment", func(t *testing.T) { environment(vm.of(t)) })
 			t.Run("downward API", func(t *testing.T) {
 				downward(vm.of(t))
@@ -55,13 +56,18 @@ func TestVolumes(t *testing.T) {
 			if left, err := os.ReadFile(filepath.Join(dir, "data", "inner", "folder", "f")); err != nil || string(left) != "inner\n" {
 				t.Errorf("of the pod's data is left: %q, %v", left, err)
 			}
-			if _, err := os.Stat(podDir(k, uid)); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("the pod's own volumes are left: %v", err)
-			}
+			k.Node.Eventually(time.Minute, func() error {
+				if _, err := os.Stat(podDir(k, uid)); !errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("the pod's own volumes are left: %w", err)
+				}
+				return nil
+			})
 		}},
 		{"users, groups and read-only file systems", func() { k.ApplyFile("nonroot", "/srv", dir) }, func(t *testing.T) {
 			k.WaitReady("nonroot")
-			permissions(guest{t, k, "nonroot"})
+			vm := guest{t, k, "nonroot"}
+			vm.becomes("up", "echo up")
+			permissions(vm)
 			deletePod(k, "nonroot")
 		}},
 	})
@@ -92,7 +98,7 @@ func (g guest) is(want, script string) {
 // becomes waits until a script prints this.
 func (g guest) becomes(want, script string) {
 	g.t.Helper()
-	g.k.Node.Eventually(time.Minute, func() error {
+	g.k.Node.Eventually(3*time.Minute, func() error {
 		got, err := g.run(script)
 		if err == nil && got != want {
 			err = fmt.Errorf("%s: %q, not %q", script, got, want)
@@ -120,9 +126,9 @@ func environment(vm guest) {
 
 func downward(vm guest) {
 	vm.is("app=\"demo\"\ncolour=\"blue\"", "cat /etc/podinfo/labels")
-	vm.is("volumes-node1 1", "echo $(cat /etc/projected/pod/name) $(cat /etc/projected/cpus)")
-	vm.is("440 0 0", "stat -L -c '%a %u %g' /etc/projected/pod/name")
-	vm.refused("echo no >/etc/projected/pod/name")
+	vm.is("1", "cat /etc/limits/pod/cpus")
+	vm.is("440 0 0", "stat -L -c '%a %u %g' /etc/limits/pod/cpus")
+	vm.refused("echo no >/etc/limits/pod/cpus")
 }
 
 func emptyDirs(vm guest, uid string) {
@@ -165,7 +171,7 @@ func permissions(vm guest) {
 		vm.is("2777 2000", "stat -c '%a %g' "+volume)
 		vm.is("1000 2000", "echo x >"+volume+"/f && stat -c '%u %g' "+volume+"/f")
 	}
-	vm.is("nonroot-node1 2000", "echo $(cat /etc/projected/name) $(stat -L -c %g /etc/projected/name)")
+	vm.is("nonroot-node1 2000", "echo $(cat /etc/podinfo/name) $(stat -L -c %g /etc/podinfo/name)")
 	vm.refused("echo no >/data/nonroot") // a hostPath is not given to the group: the host's modes count
 	for _, path := range []string{"/file", "/etc/file", "/usr/file", "/var/file"} {
 		vm.refused("echo no >" + path)
