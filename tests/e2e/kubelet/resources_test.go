@@ -23,7 +23,7 @@ import (
 
 const guaranteed = `apiVersion: v1
 kind: Pod
-metadata: {name: guaranteed}
+metadata: {name: guaranteed, uid: 9f7d4f0e-3a55-4d0c-8a39-5a1f2c8f5b21}
 spec:
   terminationGracePeriodSeconds: 5
   volumes: [{name: data, emptyDir: {}}]
@@ -31,6 +31,7 @@ spec:
   - name: vm
     image: IMAGE
     resources: {limits: {cpu: "1", memory: 400Mi}}
+    resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
     volumeMounts: [{name: data, mountPath: /data}]
 `
 
@@ -63,6 +64,7 @@ func TestResourcesThroughKubelet(t *testing.T) {
 	t.Run("the pod's usage is its VM's", func(t *testing.T) { usedByThePod(t, k) })
 	t.Run("limits change under a running VM", func(t *testing.T) { resizeInPlace(t, k) })
 	t.Run("limits that need another machine are refused and change nothing", func(t *testing.T) { resizeRefused(t, k) })
+	t.Run("limits that come with a restart are another machine's", func(t *testing.T) { resizeByRestart(t, k) })
 	t.Run("eviction takes the greedy pod, and its guest shuts down", func(t *testing.T) { evictTheGreedy(t, k) })
 }
 
@@ -268,6 +270,21 @@ func resizeRefused(t *testing.T, k *harness.Kubelet) {
 		}
 		return nil
 	})
+}
+
+func resizeByRestart(t *testing.T, k *harness.Kubelet) {
+	t.Helper()
+	before := guestMemory(t, k, "guaranteed")
+	k.Apply("guaranteed", strings.ReplaceAll(guaranteed, "400Mi", "500Mi"))
+	k.WaitRestarts("guaranteed", 1)
+	k.WaitLog("guaranteed", "READY")
+	more := guestMemory(t, k, "guaranteed") - before
+	if more < 90*mib || more > 100*mib {
+		t.Errorf("the guest has %d MiB more", more/mib)
+	}
+	if got := harness.CgroupValue(t, leaf(k, "guaranteed", "memory"), "memory.limit_in_bytes"); got != 500*mib {
+		t.Errorf("the group's limit is %d MiB", got/mib)
+	}
 }
 
 var ranked = regexp.MustCompile(`pods ranked for eviction" pods=\["default/([a-z]+)-node1"`)

@@ -214,6 +214,9 @@ func (m *meter) resource(t *testing.T) {
 	if now := float64(second.VM().Memory.WorkingSetBytes); math.Abs(memory-now) > 16*mib {
 		t.Errorf("a working set of %.0f MiB, and of %.0f MiB then", memory/mib, now/mib)
 	}
+	if first.Network != nil {
+		t.Error("kubelet has found a network in its own cAdvisor: docs/kubelet.md says that it does not")
+	}
 	if at := time.Unix(int64(started), 0); time.Since(at) > 10*time.Minute || time.Until(at) > 0 {
 		t.Errorf("started at %s", at)
 	}
