@@ -68,7 +68,7 @@ func (s *Service) lookAtAll(ctx context.Context) error {
 			active[d.SandboxID] = true
 		}
 		if restsForIOError(d) {
-			s.restAfterIOError(ctx, d.SandboxID)
+			s.restAfterIOError(log.With(ctx, zap.String("sandbox", d.SandboxID)), d.SandboxID)
 		}
 	}
 	for _, c := range s.deps.Store.Containers.List() {

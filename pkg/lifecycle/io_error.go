@@ -10,8 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"go.uber.org/zap"
-
 	"github.com/vmlet/vmlet/pkg/log"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
@@ -55,12 +53,12 @@ func (s *Service) restAfterIOError(ctx context.Context, sandboxID string) {
 		return
 	}
 	s.work.Go(func() {
-		defer s.resting.end(sandboxID)
 		select {
 		case <-time.After(ioErrorRest):
 		case <-ctx.Done():
-			return
 		}
+		// Before the guest goes on: the next failure may be there before the call that lets it has returned.
+		s.resting.end(sandboxID)
 		again(ctx, "a guest whose disk has failed", func(ctx context.Context) error { return s.letGoOn(ctx, sandboxID) })
 	})
 }
@@ -80,7 +78,7 @@ func (s *Service) letGoOn(ctx context.Context, sandboxID string) error {
 	if err != nil || !restsForIOError(d) {
 		return err
 	}
-	log.From(ctx).Info("the guest goes on after a failure of its disk", zap.String("sandbox", sandboxID))
+	log.From(ctx).Info("the guest goes on after a failure of its disk")
 	return s.deps.Hypervisor.Resume(ctx, sandboxID)
 }
 

@@ -3,10 +3,14 @@
 package lifecycle_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -42,6 +46,35 @@ func TestAGuestWhoseDiskFailedGoesOnAfterARest(t *testing.T) {
 		w.hypervisor.IOError(sb) // the disk is still full
 		w.afterRests(sb, 3*time.Second, vm.DomainPaused)
 		w.afterRests(sb, 3*time.Second, vm.DomainRunning)
+	})
+}
+
+// failsAgain is a hypervisor whose guests' disks fail once more before a call that lets them go on returns.
+type failsAgain struct {
+	*lifecycletest.Hypervisor
+	times atomic.Int32
+}
+
+func (h *failsAgain) Resume(ctx context.Context, id string) error {
+	err := h.Hypervisor.Resume(ctx, id)
+	if h.times.Add(-1) >= 0 {
+		h.IOError(id)
+		time.Sleep(time.Second) // in which the event is heard
+	}
+	return err
+}
+
+func TestAGuestWhoseDiskFailsAtOnceGoesOnInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		h := &failsAgain{Hypervisor: w.hypervisor}
+		w.adjust = func(deps *lifecycle.Deps) { deps.Hypervisor = h }
+		w.restart()
+		sb, _ := w.running("a")
+		h.times.Store(2)
+		w.hypervisor.IOError(sb)
+		w.afterRests(sb, 10*time.Second, vm.DomainPaused)
+		w.afterRests(sb, 10*time.Second, vm.DomainRunning)
 	})
 }
 

@@ -109,8 +109,7 @@ func TestTheClockIsSet(t *testing.T) {
 	k := harness.StartKubelet(t, node)
 	applyMachine(k, "deaf", "6", "0")
 	f := &fleet{t: t, node: node, k: k, pods: runSteady(t, k, 2)}
-	k.WaitReady("deaf")
-	k.Running("deaf").Exec("sh", "-c", deaf)
+	waitMachine(k, "deaf").Exec("sh", "-c", deaf)
 
 	clock.Set(time.Hour)
 	node.Eventually(30*time.Second, func() error {
@@ -155,8 +154,7 @@ func TestAFullDisk(t *testing.T) {
 	k := harness.StartKubelet(t, node)
 	applyMachine(k, "writer", "2", "0")
 	f := &fleet{t: t, node: node, k: k, pods: runSteady(t, k, 1)}
-	k.WaitReady("writer")
-	writer := k.Running("writer")
+	writer := waitMachine(k, "writer")
 	boot := bootID(t, k, "writer")
 
 	ballast := filepath.Join(node.LibDir, "node", "ballast")

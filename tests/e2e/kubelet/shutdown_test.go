@@ -29,6 +29,13 @@ func applyMachine(k *harness.Kubelet, name, grace, priority string) {
 	k.Apply(name, strings.NewReplacer("NAME", name, "GRACE", grace, "PRIORITY", priority).Replace(machinePod))
 }
 
+// waitMachine waits until the guest is up, with its agent.
+func waitMachine(k *harness.Kubelet, name string) *harness.Running {
+	k.WaitReady(name)
+	k.WaitLog(name, "READY boot_id=")
+	return k.Running(name)
+}
+
 // What is done in the guests before the node goes down.
 const (
 	// inOrder has the guest tell of the button, and run a service that wants to be ended before the disk is.
@@ -51,8 +58,7 @@ func TestGracefulNodeShutdown(t *testing.T) {
 	applyMachine(k, "deaf", "6", "0")
 	applyMachine(k, "critical", "15", "2000000000")
 	for name, script := range map[string]string{"obeys": inOrder, "deaf": deaf, "critical": inOrder} {
-		k.WaitReady(name)
-		k.Running(name).Exec("sh", "-c", script)
+		waitMachine(k, name).Exec("sh", "-c", script)
 	}
 
 	down := time.Now()
