@@ -33,6 +33,7 @@ func probesOfThreeKinds(t *testing.T, k *harness.Kubelet) {
 		t.Errorf("started before its startup probe succeeded: %+v, %v", pod, err)
 	}
 
+	k.WaitLog("probes", "READY")
 	vm := k.Running("probes")
 	vm.Exec("touch", "/run/started", "/root/kept")
 	k.WaitEvent("probes", "Readiness probe failed: HTTP probe failed with statuscode: 404")
