@@ -43,11 +43,10 @@ func toStatus(err error) error {
 	if st, ok := status.FromError(err); ok { // nil, or a status already
 		return status.Error(st.Code(), st.Message())
 	}
-	class := errdefs.Resolve(err)
-	if errno := syscall.Errno(0); class == errdefs.ErrUnknown && errors.As(err, &errno) {
-		class = errno
+	code, ok := codeOf[errdefs.Resolve(err)]
+	if errno := syscall.Errno(0); !ok && errors.As(err, &errno) {
+		code, ok = codeOf[errno]
 	}
-	code, ok := codeOf[class]
 	if !ok {
 		code = codes.Unknown
 	}
