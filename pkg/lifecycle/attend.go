@@ -36,8 +36,9 @@ type attendant struct {
 	// over is closed by end.
 	over  <-chan struct{}
 	begun begun
-	// timeout is how long an agent is waited for.
+	// timeout is how long an agent is waited for, find looks for one that is not ours.
 	timeout time.Duration
+	find    func()
 }
 
 // attend begins to see to the guest of a container that runs, for as long as it does and we
@@ -57,6 +58,7 @@ func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
 	a := &attendant{
 		sandboxID: c.SandboxID, rebooted: make(chan struct{}, 1), end: end, over: ctx.Done(),
 		begun: begun{opened: make(chan struct{})}, timeout: s.agentTimeout(ask),
+		find: s.finder(ctx, c),
 	}
 	if c.Spec.HasMain() || s.hasAgentPort(ask) {
 		s.deps.Guest.Connect(c.SandboxID)

@@ -5,6 +5,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -39,16 +40,19 @@ func (a *attendants) setBegun(containerID string, is bool) {
 }
 
 // awaitBegun returns once the container's command was started, or its machine made as the pod wants it, and at once where
-// nobody does that. FailedPrecondition if the container ends before that; Unavailable for a machine without an agent.
+// nobody does that. FailedPrecondition if the container ends before that; Unavailable for a machine that no agent answers
+// in: kubelet sets no time for a hook, and does not end a pod before its postStart hook.
 func (s *Service) awaitBegun(ctx context.Context, c vm.Container) error {
 	a, opened := s.attendants.begun(c.ID)
 	if opened == nil {
 		return nil
 	}
+	var late <-chan time.Time
 	if !c.Spec.HasMain() {
-		if err := s.findMaker(ctx, c, a.timeout); err != nil {
-			return err
-		}
+		a.find()
+		timer := time.NewTimer(a.timeout)
+		defer timer.Stop()
+		late = timer.C
 	}
 	select {
 	case <-opened:
@@ -58,6 +62,9 @@ func (s *Service) awaitBegun(ctx context.Context, c vm.Container) error {
 			return errClosed
 		}
 		return fmt.Errorf("the container has ended: %w", errdefs.ErrFailedPrecondition)
+	case <-late:
+		return fmt.Errorf("no agent answered in the guest within %s: use an image that has vmlet-agent, have cloud-init install it (annotation %s=%s), or give the boot more time (annotation %s): %w",
+			a.timeout, annotations.GuestAgent, vm.GuestAgentSeed, annotations.AgentTimeout, errdefs.ErrUnavailable)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -75,18 +82,15 @@ func (a *attendants) begun(containerID string) (*attendant, <-chan struct{}) {
 	return one, one.begun.opened
 }
 
-// findMaker waits for an agent of a machine. One that is not vmlet-agent makes nothing of it, so nothing is waited for.
-// It gives up in time: kubelet sets none for a hook, and does not end a pod before its postStart hook.
-func (s *Service) findMaker(ctx context.Context, c vm.Container, timeout time.Duration) error {
-	waiting, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	ours, err := s.deps.Guest.AwaitAny(waiting, c.SandboxID)
-	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-		return fmt.Errorf("no agent answered in the guest within %s: use an image that has vmlet-agent, have cloud-init install it (annotation %s=%s), or give the boot more time (annotation %s): %w",
-			timeout, annotations.GuestAgent, vm.GuestAgentSeed, annotations.AgentTimeout, errdefs.ErrUnavailable)
-	}
-	if err == nil && !ours {
-		s.attendants.setBegun(c.ID, true)
-	}
-	return err
+// finder returns a function that has the machine begin if its agent turns out not to be vmlet-agent, which is then all
+// there will be. It begins to look when it is called first, and goes on when its caller does not wait.
+func (s *Service) finder(ctx context.Context, c vm.Container) func() {
+	return sync.OnceFunc(func() {
+		s.work.Go(func() {
+			ours, err := s.deps.Guest.AwaitAny(ctx, c.SandboxID)
+			if ctx.Err() == nil && (err != nil || !ours) {
+				s.attendants.setBegun(c.ID, true) // what is wrong, exec says
+			}
+		})
+	})
 }

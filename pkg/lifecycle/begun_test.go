@@ -104,3 +104,28 @@ func TestExecInAMachineWithoutAnAgentGivesUpInTimeAndSaysWhatToDo(t *testing.T) 
 		}
 	})
 }
+
+// A probe with a timeout of a second would never learn of qemu-guest-agent, which is believed to be alone after three.
+func TestExecsThatDoNotWaitLearnOfTheOtherAgentTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb := w.sandbox("a")
+		w.guest.SetForeign(sb)
+		release := w.guest.Block("AwaitAny")
+		c := w.startedIn(sb)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := w.svc.Exec(ctx, c, vm.ExecRequest{Command: []string{"true"}})
+			mustBe(t, err, context.DeadlineExceeded)
+			cancel()
+		}
+		release()
+		synctest.Wait()
+		if err := <-w.execs(c); err != nil {
+			t.Error(err)
+		}
+		if n := count(w.guest.Calls(), "AwaitAny "+sb); n != 1 {
+			t.Errorf("it was looked for %d times", n)
+		}
+	})
+}

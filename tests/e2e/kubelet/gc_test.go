@@ -30,7 +30,6 @@ crashLoopBackOff: {maxContainerRestartPeriod: 1s}`
 // minute (containers, sandboxes) or five (images): so it is started again here.
 func TestImagesAndGarbage(t *testing.T) {
 	node := patientNode(t, harness.WithSmallRoot("240M"))
-	asked := countPulls(t)
 	disk, err := os.ReadFile(harness.Bin("tiny.qcow2"))
 	must(t, err)
 	for i, name := range []string{"always", "present", "unused"} {
@@ -38,6 +37,7 @@ func TestImagesAndGarbage(t *testing.T) {
 		must(t, harness.TheRegistry().Push(name+":1", append(disk, make([]byte, (i+1)<<16)...)))
 	}
 	node.Pull(image("present"))
+	asked := countPulls(t)
 	dir := t.TempDir()
 	k := harness.StartKubelet(t, node, harness.WithKubeletConfig(garbageConfig))
 	k.Apply("stays", pullPod("stays", "present", "IfNotPresent"))
