@@ -24,7 +24,7 @@ type podScenario struct {
 }
 
 // ahead is how many scenarios' guests boot while another's is looked at.
-const ahead = 0
+const ahead = 2
 
 // runPods runs scenarios one after another, with the pods of the next ones on their way: what one waits for, the
 // others use.
