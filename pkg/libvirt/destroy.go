@@ -5,6 +5,7 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -15,6 +16,10 @@ import (
 // termTimeout is how long QEMU may take to end by SIGTERM, which is mostly some 5 ms,
 // before it is left to libvirt: that sends SIGKILL after 10 s.
 const termTimeout = time.Second
+
+// holdTimeout is how long libvirt does not hear of the end of a QEMU that has ended by
+// SIGTERM; virDomainDestroy takes some 15 ms of it.
+const holdTimeout = 500 * time.Millisecond
 
 // Destroy implements lifecycle.Hypervisor. virDomainDestroy sends SIGTERM and looks for
 // the process every 200 ms; so the signal is sent before, and libvirt finds it done: 16 ms
@@ -29,14 +34,16 @@ func (h *Hypervisor) Destroy(ctx context.Context, id string) error {
 		return err
 	}
 	if q, err := openQEMU(h.cfg.ProcRoot, id); err == nil {
+		release := sync.OnceFunc(q.release)
+		defer release()
 		// What fails here is no failure of Destroy: libvirt does all of it again, slower.
 		// It must see QEMU's end of the monitor close then: whoever waits for an answer there,
-		// such as a power button that a hung QEMU never heard, holds the domain until it does.
+		// such as a power button that QEMU never heard, holds the domain until it does. Also
+		// where QEMU has ended, for a Destroy that waits for that one.
 		if q.terminate(ctx) != nil {
-			q.release()
-		} else {
-			defer q.release()
+			release()
 		}
+		defer time.AfterFunc(holdTimeout, release).Stop()
 	}
 	err = h.with(ctx, "destroy domain", id, func(dom *virt.Domain) error {
 		err := dom.Destroy()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -167,12 +168,14 @@ func (n *Node) leftMounts() (left []string, err error) {
 	return left, nil
 }
 
+var sandboxGroup = regexp.MustCompile(`^vmlet-([0-9a-f]{32})(\.scope)?$`)
+
 func (n *Node) leftCgroups() (left []string, err error) {
 	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // groups of others come and go
 		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), "vmlet-") && n.knew(strings.TrimPrefix(d.Name(), "vmlet-")) {
+		if m := sandboxGroup.FindStringSubmatch(d.Name()); m != nil && d.IsDir() && n.knew(m[1]) {
 			left = append(left, "cgroup "+path)
 		}
 		return nil
@@ -183,7 +186,7 @@ func (n *Node) leftCgroups() (left []string, err error) {
 // knew reports whether the daemon's log names a sandbox.
 func (n *Node) knew(id string) bool {
 	b, err := os.ReadFile(n.DaemonLog())
-	return err != nil || strings.Contains(string(b), strings.TrimSuffix(id, ".scope"))
+	return err != nil || strings.Contains(string(b), id)
 }
 
 // leftProcesses finds QEMUs, virtiofsds and helpers that have a file of this node's on their command line.
