@@ -40,10 +40,10 @@ func waitMachine(k *harness.Kubelet, name string) *harness.Running {
 const (
 	// inOrder has the guest tell of the button, and run a service that wants to be ended before the disk is.
 	inOrder = `sed -i '2i echo guest: power button >/dev/ttyS0' /etc/acpi/PWRF/00000080
-(trap 'echo guest: service saved >/dev/ttyS0; exit' TERM; while :; do sleep 0.1; done) >/dev/null 2>&1 </dev/null &`
-	// deaf has the guest ignore whatever asks it to power off.
+(trap '' HUP; trap 'echo guest: service saved >/dev/ttyS0; exit' TERM; while :; do sleep 0.1; done) >/dev/null 2>&1 </dev/null &`
+	// deaf has the guest ignore whatever asks it to power off: the button, and either agent.
 	deaf = `printf '#!/bin/sh\necho guest: ignored >/dev/ttyS0\n' >/tmp/deaf && chmod 755 /tmp/deaf
-cp /tmp/deaf /usr/bin/shutdown && cp /tmp/deaf /etc/acpi/PWRF/00000080`
+for program in /usr/bin/shutdown /usr/bin/poweroff /etc/acpi/PWRF/00000080; do rm $program && cp /tmp/deaf $program; done`
 )
 
 // TestGracefulNodeShutdown: logind tells kubelet, kubelet ends its pods, and VMs get the power button: critical pods
