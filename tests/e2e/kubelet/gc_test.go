@@ -6,6 +6,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -21,9 +22,9 @@ import (
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
-// garbageConfig has kubelet free disk space of images from 70 % on, down to 65 %.
-const garbageConfig = `imageGCHighThresholdPercent: 70
-imageGCLowThresholdPercent: 65
+// garbageConfig has kubelet free disk space of images from 60 % on, down to 55 %.
+const garbageConfig = `imageGCHighThresholdPercent: 60
+imageGCLowThresholdPercent: 55
 crashLoopBackOff: {maxContainerRestartPeriod: 1s}`
 
 // TestImagesAndGarbage: what kubelet pulls, and what it has removed. It looks for garbage when it starts, and then every
@@ -74,10 +75,11 @@ command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/
 		k.Stop()
 		k.Start()
 		node.Eventually(time.Minute, func() error {
-			if log, err := os.ReadFile(k.LogFile()); err != nil || !strings.Contains(string(log), "over the high threshold") {
-				return fmt.Errorf("kubelet does not find the disk full: %w", err)
+			log, err := os.ReadFile(k.LogFile())
+			if err == nil && !strings.Contains(string(log), "over the high threshold") {
+				err = errors.New("kubelet does not find the disk full")
 			}
-			return nil
+			return err
 		})
 		if !hasImage(t, node, image("unused")) {
 			t.Error("an image was removed before imageMinimumGCAge")
@@ -87,12 +89,16 @@ command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/
 	k = harness.StartKubelet(t, node, harness.WithKubeletConfig(garbageConfig),
 		harness.WithKubeletFlags("--minimum-image-ttl-duration=0s", "--maximum-dead-containers-per-container=0"))
 	t.Run("a full disk: images that nothing uses go", func(t *testing.T) {
-		node.Eventually(time.Minute, func() error {
-			if hasImage(t, node, image("unused")) {
-				return fmt.Errorf("the unused image is still there")
+		// Of a kubelet that starts, the collection runs beside the first look at what images there are: one that was seen
+		// after the collection had begun is too young for it.
+		for starts := 1; hasImage(t, node, image("unused")); starts++ {
+			if starts > 10 {
+				t.Fatal("the unused image is still there")
 			}
-			return nil
-		})
+			k.Stop()
+			k.Start()
+			time.Sleep(2 * time.Second)
+		}
 		if !hasImage(t, node, harness.TinyImage()) {
 			t.Error("an image in use was removed")
 		}

@@ -57,10 +57,14 @@ func TestVolumes(t *testing.T) {
 				t.Errorf("of the pod's data is left: %q, %v", left, err)
 			}
 			k.Node.Eventually(time.Minute, func() error {
-				if _, err := os.Stat(podDir(k, uid)); !errors.Is(err, fs.ErrNotExist) {
-					return fmt.Errorf("the pod's own volumes are left: %w", err)
+				_, err := os.Stat(podDir(k, uid))
+				switch {
+				case errors.Is(err, fs.ErrNotExist):
+					return nil
+				case err == nil:
+					err = errors.New("the pod's own volumes are left")
 				}
-				return nil
+				return err
 			})
 		}},
 		{"users, groups and read-only file systems", func() { k.ApplyFile("nonroot", "/srv", dir) }, func(t *testing.T) {
