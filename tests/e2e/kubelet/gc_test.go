@@ -6,7 +6,6 @@ package kubelet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -72,14 +71,9 @@ command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/
 	node.Pull(image("unused"))
 	must(t, os.WriteFile(filepath.Join(node.LibDir, "node", "filler"), make([]byte, 80<<20), 0o600))
 	t.Run("a full disk: an image that is young stays", func(t *testing.T) {
-		k.Stop()
-		k.Start()
-		node.Eventually(time.Minute, func() error {
+		collected(t, k, "the full disk is not found", func() bool {
 			log, err := os.ReadFile(k.LogFile())
-			if err == nil && !strings.Contains(string(log), "over the high threshold") {
-				err = errors.New("kubelet does not find the disk full")
-			}
-			return err
+			return err == nil && strings.Contains(string(log), "over the high threshold")
 		})
 		if !hasImage(t, node, image("unused")) {
 			t.Error("an image was removed before imageMinimumGCAge")
@@ -89,16 +83,7 @@ command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/
 	k = harness.StartKubelet(t, node, harness.WithKubeletConfig(garbageConfig),
 		harness.WithKubeletFlags("--minimum-image-ttl-duration=0s", "--maximum-dead-containers-per-container=0"))
 	t.Run("a full disk: images that nothing uses go", func(t *testing.T) {
-		// Of a kubelet that starts, the collection runs beside the first look at what images there are: one that was seen
-		// after the collection had begun is too young for it.
-		for starts := 1; hasImage(t, node, image("unused")); starts++ {
-			if starts > 10 {
-				t.Fatal("the unused image is still there")
-			}
-			k.Stop()
-			k.Start()
-			time.Sleep(2 * time.Second)
-		}
+		collected(t, k, "the unused image is still there", func() bool { return !hasImage(t, node, image("unused")) })
 		if !hasImage(t, node, harness.TinyImage()) {
 			t.Error("an image in use was removed")
 		}
@@ -146,6 +131,22 @@ func pullPolicies(t *testing.T, k *harness.Kubelet, asked func(string) int) {
 	for _, name := range []string{"always", "never", "nowhere"} {
 		k.Delete(name)
 	}
+}
+
+// collected starts kubelet until its collection of images has come to this. When kubelet starts, that runs beside what it
+// needs: without the size of the disk it fails, and what was first seen after it had begun is too young for it.
+func collected(t *testing.T, k *harness.Kubelet, otherwise string, is func() bool) {
+	t.Helper()
+	for range 10 {
+		k.Stop()
+		k.Start()
+		for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			if is() {
+				return
+			}
+		}
+	}
+	t.Fatal(otherwise)
 }
 
 func image(name string) string { return harness.TheRegistry().Host + "/" + name + ":1" }
