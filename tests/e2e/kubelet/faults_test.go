@@ -43,7 +43,7 @@ type steady struct {
 	sandbox string
 }
 
-// runSteady starts n counting pods, every third of which has a share.
+// runSteady starts n counting pods, every third of which has a share: as many at once as boot quickly beside each other.
 func runSteady(t *testing.T, k *harness.Kubelet, n int) (pods []steady) {
 	t.Helper()
 	shared := filepath.Join(k.Dir, "shared")
@@ -53,25 +53,32 @@ func runSteady(t *testing.T, k *harness.Kubelet, n int) (pods []steady) {
 	if err := os.WriteFile(filepath.Join(shared, "marker"), []byte("from the host"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for i := range n {
-		name := fmt.Sprintf("steady-%d", i)
-		manifest := strings.ReplaceAll(countingPod, "NAME", name)
-		if i%3 == 0 {
-			manifest += strings.ReplaceAll(sharedVolume, "SHARED", shared)
+	const atOnce = 3
+	for i := range n + atOnce {
+		if i < n {
+			pods = append(pods, steady{name: fmt.Sprintf("steady-%d", i)})
+			manifest := strings.ReplaceAll(countingPod, "NAME", pods[i].name)
+			if i%3 == 0 {
+				manifest += strings.ReplaceAll(sharedVolume, "SHARED", shared)
+			}
+			k.Apply(pods[i].name, manifest)
 		}
-		k.Apply(name, manifest)
-		pods = append(pods, steady{name: name})
-	}
-	for i := range pods {
-		p := &pods[i]
-		k.WaitLog(p.name, "count 1\n")
-		p.container = k.WaitReady(p.name).VM().ContainerID
-		p.boot = bootID(t, k, p.name)
-		if i%3 == 0 {
-			p.sandbox = k.Running(p.name).SandboxID
+		if up := i - atOnce; up >= 0 {
+			pods[up].wait(t, k, up%3 == 0)
 		}
 	}
 	return pods
+}
+
+// wait waits until a pod counts, and keeps what it is not to lose.
+func (p *steady) wait(t *testing.T, k *harness.Kubelet, shares bool) {
+	t.Helper()
+	k.WaitLog(p.name, "count 1\n")
+	p.container = k.WaitReady(p.name).VM().ContainerID
+	p.boot = bootID(t, k, p.name)
+	if shares {
+		p.sandbox = k.Running(p.name).SandboxID
+	}
 }
 
 func bootID(t *testing.T, k *harness.Kubelet, name string) string {
