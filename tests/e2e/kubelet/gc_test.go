@@ -137,10 +137,10 @@ func pullPolicies(t *testing.T, k *harness.Kubelet, asked func(string) int) {
 // needs: without the size of the disk it fails, and what was first seen after it had begun is too young for it.
 func collected(t *testing.T, k *harness.Kubelet, otherwise string, is func() bool) {
 	t.Helper()
-	for range 10 {
+	for range 20 {
 		k.Stop()
 		k.Start()
-		for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 			if is() {
 				return
 			}
