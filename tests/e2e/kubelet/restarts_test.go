@@ -236,7 +236,10 @@ func machinesThatEnd(t *testing.T, k *harness.Kubelet) {
 	applyPod(k, "panic", "OnFailure", ready+"    terminationMessagePolicy: FallbackToLogsOnError\n")
 	k.WaitReady("poweroff")
 	off := k.Running("poweroff")
-	off.Exec("sh", "-c", "until test -e /dev/termination-log; do sleep 0.1; done; echo enough >/dev/termination-log")
+	k.Node.Eventually(3*time.Minute, func() error { // until the guest is as its pod wants it
+		_, err := off.TryExec(t.Context(), "sh", "-c", "echo enough >/dev/termination-log")
+		return err
+	})
 	waitTerminationLog(t, k, off, "enough\n")
 	off.ExecDetached("poweroff")
 	k.WaitReady("panic")
