@@ -150,7 +150,7 @@ THIRD = $(shell echo $$(($$(git rev-list --count HEAD) % 3)))/3
 .PHONY: test
 test: ## Run everything that CI runs, lint aside; end with a table of the stages
 	@status=0; $(MAKE) --no-print-directory -k MUTANTS=$(THIRD) DEMO='$(STAGE) demo' \
-	  deps build tools kube guest-image test-binaries unit integration critest kubelet-e2e demo mutants || status=$$?; $(STAGE) --table; exit $$status
+	  deps build tools guest-image test-binaries unit integration critest demo mutants || status=$$?; $(STAGE) --table; exit $$status
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
