@@ -15,7 +15,7 @@ mkdir -p out
 out=$PWD/out
 name=$(basename "$package")
 binary=$out/$name.test
-go test -c -o "$binary" "$@" "$package" || exit
+go test -c -o "$binary" "$@" "./$package" || exit
 cd "$package" || exit
 mapfile -t tests < <("$binary" -test.list '^Test' | grep '^Test')
 if [ ${#tests[@]} = 0 ]; then
