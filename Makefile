@@ -101,7 +101,7 @@ integration-adapters: test-needs
 
 .PHONY: integration-node
 integration-node: test-needs
-	@$(STAGE) integration-node build/shards.sh 2 tests/integration -tags $(TAGS),integration
+	@$(STAGE) integration-node $(INTEGRATION) -timeout 40m ./tests/integration
 
 .PHONY: critest
 critest: test-needs ## Run cri-tools' validation suite: the specs of tests/e2e/critest/passing.txt
