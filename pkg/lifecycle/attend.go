@@ -161,9 +161,8 @@ func (s *Service) seeTo(ctx context.Context, sb vm.Sandbox, c vm.Container, time
 // tellNoAgent warns of what a machine that runs goes without.
 func tellNoAgent(ctx context.Context, sb vm.Sandbox, c vm.Container) {
 	if len(c.Status.Files)+len(c.Status.Shares)+len(sb.Spec.Sysctls) > 0 {
-		log.From(ctx).Warn("no vmlet-agent answers, so the pod's mounts and sysctls are not in the guest; "+
-			"an image without it needs annotation "+annotations.GuestAgent,
-			zap.String("install it", string(vm.GuestAgentSeed)), zap.String("do without", string(vm.GuestAgentQGA)))
+		log.From(ctx).Warn("no vmlet-agent answers, so the pod's mounts and sysctls are not in the guest; an image without it needs annotation " +
+			annotations.GuestAgent + ": " + string(vm.GuestAgentSeed) + " to have it installed, " + string(vm.GuestAgentQGA) + " to do without")
 	}
 }
 

@@ -88,7 +88,7 @@ func StartKubelet(t *testing.T, node *Node, opts ...KubeletOption) *Kubelet {
 		}
 	}
 	k.addAddress()
-	makeCgroups(t, k.cgroupRoot())
+	MakeCgroups(t, k.cgroupRoot())
 	k.writeConfig()
 	t.Cleanup(k.end)
 	k.Start()

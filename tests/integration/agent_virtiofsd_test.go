@@ -7,10 +7,7 @@ package integration
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,7 +27,7 @@ func TestVirtiofsdKilled(t *testing.T) {
 		Container: func(c *runtimeapi.ContainerConfig) { c.Mounts = v.mounts() },
 	})
 	pod.WaitLog("up")
-	pids := processesWith(t, "virtiofsd", pod.SandboxID)
+	pids := harness.Processes(t, "virtiofsd", pod.SandboxID)
 	if len(pids) == 0 {
 		t.Fatal("no virtiofsd has the sandbox's share")
 	}
@@ -42,7 +39,7 @@ func TestVirtiofsdKilled(t *testing.T) {
 	// Whoever touches the share before it has another virtiofsd waits for the dead one for ever,
 	// and keeps the guest from letting go of the device: that is reported, not repaired.
 	node.Eventually(90*time.Second, func() error {
-		for _, pid := range processesWith(t, "virtiofsd", pod.SandboxID) {
+		for _, pid := range harness.Processes(t, "virtiofsd", pod.SandboxID) {
 			if !slices.Contains(pids, pid) {
 				return nil
 			}
@@ -63,31 +60,4 @@ func TestVirtiofsdKilled(t *testing.T) {
 		}
 		return hasText(out, "hello guest")
 	})
-}
-
-// processesWith are the processes that have all of the words on their command line.
-func processesWith(t *testing.T, words ...string) (pids []int) {
-	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-next:
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil {
-			continue // it has ended
-		}
-		for _, word := range words {
-			if !strings.Contains(string(cmdline), word) {
-				continue next
-			}
-		}
-		pids = append(pids, pid)
-	}
-	return pids
 }

@@ -159,29 +159,9 @@ func usage(t *testing.T, parent string) int {
 func podCgroup(t *testing.T) string {
 	t.Helper()
 	parent := "/vmlet-test-" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(t.Name(), "/", "-")
-	for _, controller := range []string{"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "devices", "freezer"} {
-		dir := filepath.Join("/sys/fs/cgroup", controller)
-		if _, err := os.Stat(dir); err != nil {
-			continue
-		}
-		group := filepath.Join(dir, parent)
-		if err := os.Mkdir(group, 0o755); err != nil && !os.IsExist(err) {
-			t.Fatal(err)
-		}
-		if controller == "cpuset" {
-			for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-				b, err := os.ReadFile(filepath.Join(dir, file))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(group, file), b, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
+	harness.MakeCgroups(t, parent)
 	t.Cleanup(func() {
-		// Also in the hierarchies that only vmlet made a group in.
+		// Also in the hierarchies that only vmlet made a group in. What is left below one is a leak.
 		groups, err := filepath.Glob("/sys/fs/cgroup/*" + parent)
 		if err != nil {
 			t.Error(err)
