@@ -110,7 +110,7 @@ func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (
 		Describe: cri.LogFields,
 	}, func(r grpc.ServiceRegistrar) {
 		handlers.Register(r)
-		vmapi.Register(r, vmapi.Deps{Images: d.svc, Disks: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
+		vmapi.Register(r, vmapi.Deps{Images: d.svc, Disks: d.svc, VMs: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
 	})
 }
 

@@ -27,6 +27,7 @@ type client struct {
 	images  runtimeapi.ImageServiceClient
 	store   vmletv1.ImageServiceClient
 	disks   vmletv1.DiskServiceClient
+	vms     vmletv1.VMServiceClient
 	node    vmletv1.NodeServiceClient
 }
 
@@ -49,6 +50,7 @@ func dial(address string) (*client, error) {
 		images:  runtimeapi.NewImageServiceClient(conn),
 		store:   vmletv1.NewImageServiceClient(conn),
 		disks:   vmletv1.NewDiskServiceClient(conn),
+		vms:     vmletv1.NewVMServiceClient(conn),
 		node:    vmletv1.NewNodeServiceClient(conn),
 	}, nil
 }

@@ -335,6 +335,37 @@ func (d disks) RemoveDisk(_ context.Context, req *vmletv1.RemoveDiskRequest) (*v
 	return &vmletv1.RemoveDiskResponse{}, nil
 }
 
+// vms is the node's vmlet.v1.VMService.
+type vms struct {
+	vmletv1.UnimplementedVMServiceServer
+
+	*node
+}
+
+func (v vms) Reboot(_ context.Context, req *vmletv1.RebootRequest) (*vmletv1.RebootResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("Reboot %s %s after %d ms within %d ms", req.GetVm(), req.GetMode(), req.GetDelayMs(), req.GetWaitMs())
+	if req.GetMode() == vmletv1.RebootMode_REBOOT_MODE_RESET {
+		return &vmletv1.RebootResponse{Mode: req.GetMode()}, nil
+	}
+	return &vmletv1.RebootResponse{Mode: vmletv1.RebootMode_REBOOT_MODE_AGENT, BootIdBefore: "boot-0", BootId: "boot-1"}, nil
+}
+
+func (v vms) Pause(_ context.Context, req *vmletv1.PauseRequest) (*vmletv1.PauseResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("Pause %s", req.GetVm())
+	return &vmletv1.PauseResponse{}, nil
+}
+
+func (v vms) Resume(_ context.Context, req *vmletv1.ResumeRequest) (*vmletv1.ResumeResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("Resume %s", req.GetVm())
+	return &vmletv1.ResumeResponse{}, nil
+}
+
 // health is the node's vmlet.v1.NodeService.
 type health struct {
 	vmletv1.UnimplementedNodeServiceServer

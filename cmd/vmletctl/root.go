@@ -58,6 +58,7 @@ line is wrong. "vmletctl exec" exits with the code of the command in the guest.`
 		&cobra.Group{ID: groupDisks, Title: "Disks:"}, &cobra.Group{ID: groupNode, Title: "Node:"})
 	for _, cmd := range []*cobra.Command{
 		a.runCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.stopCommand(), a.rmCommand(),
+		a.rebootCommand(), a.pauseCommand(), a.resumeCommand(),
 	} {
 		cmd.GroupID = groupPods
 		root.AddCommand(cmd)

@@ -46,6 +46,7 @@ func newWorld(t *testing.T) *world {
 	runtimeapi.RegisterImageServiceServer(server, w.node)
 	vmletv1.RegisterImageServiceServer(server, store{node: w.node})
 	vmletv1.RegisterDiskServiceServer(server, disks{node: w.node})
+	vmletv1.RegisterVMServiceServer(server, vms{node: w.node})
 	vmletv1.RegisterNodeServiceServer(server, health{node: w.node})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

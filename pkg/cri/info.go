@@ -53,6 +53,8 @@ type containerDetails struct {
 	Domain      string            `json:"domain"`
 	State       vm.ContainerState `json:"state"`
 	Stop        *vm.StopIntent    `json:"stop,omitempty"`
+	Reboot      *vm.RebootIntent  `json:"reboot,omitempty"`
+	Paused      bool              `json:"paused,omitempty"`
 	ImageRef    string            `json:"imageRef"`
 	ImageID     string            `json:"imageID"`
 	LogPath     string            `json:"logPath,omitempty"`
@@ -66,6 +68,8 @@ func containerInfo(c vm.Container) (map[string]string, error) {
 		Domain:      vm.DomainName(c.SandboxID),
 		State:       c.Status.State,
 		Stop:        c.Status.Stop,
+		Reboot:      c.Status.Reboot,
+		Paused:      c.Status.Paused,
 		ImageRef:    c.Spec.ImageRef,
 		ImageID:     c.Spec.ImageID,
 		LogPath:     c.Spec.LogPath,

@@ -67,6 +67,14 @@ func (g *Guest) Info(ctx context.Context, id string) (vm.GuestInfo, error) {
 	return info, wrap("ask about the guest of", id, err)
 }
 
+// Reboot asks the guest's agent to have it reboot.
+func (g *Guest) Reboot(ctx context.Context, id string) error {
+	if g.agents.Seen(id) {
+		return wrap("reboot the guest of", id, g.agents.Reboot(ctx, id))
+	}
+	return g.qga.Reboot(ctx, id)
+}
+
 // Shutdown asks the guest's agent to power it off.
 func (g *Guest) Shutdown(ctx context.Context, id string) error {
 	if g.agents.Seen(id) {

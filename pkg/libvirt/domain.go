@@ -87,6 +87,39 @@ func (h *Hypervisor) Resume(ctx context.Context, id string) error {
 	})
 }
 
+// Pause implements lifecycle.Hypervisor.
+func (h *Hypervisor) Pause(ctx context.Context, id string) error {
+	return h.with(ctx, "pause domain", id, func(dom *virt.Domain) error {
+		state, _, err := dom.GetState()
+		if err != nil {
+			return err
+		}
+		switch domainStates[state] {
+		case vm.DomainPaused:
+			return nil
+		case vm.DomainRunning:
+			return dom.Suspend()
+		default:
+			return errNotActive
+		}
+	})
+}
+
+// Reset implements lifecycle.Hypervisor.
+func (h *Hypervisor) Reset(ctx context.Context, id string) error {
+	return h.withOn(ctx, h.buttons, "reset domain", id, func(dom *virt.Domain) error {
+		state, _, err := dom.GetState()
+		if err != nil {
+			return err
+		}
+		// libvirt would reset a paused one too, which nobody would see before it is resumed.
+		if domainStates[state] != vm.DomainRunning {
+			return errNotRunning
+		}
+		return dom.Reset(0)
+	})
+}
+
 // PowerButton implements lifecycle.Hypervisor.
 func (h *Hypervisor) PowerButton(ctx context.Context, id string) error {
 	return h.withOn(ctx, h.buttons, "press power button", id, func(dom *virt.Domain) error {

@@ -84,6 +84,7 @@ func isAbsent(err error) bool { return errdefs.IsNotFound(classify(err)) }
 
 // What our own checks of a domain's state say.
 var (
-	errNotActive = fmt.Errorf("the domain is not active: %w", errdefs.ErrFailedPrecondition)
-	errActive    = fmt.Errorf("the domain is active: %w", errdefs.ErrFailedPrecondition)
+	errNotActive  = fmt.Errorf("the domain is not active: %w", errdefs.ErrFailedPrecondition)
+	errNotRunning = fmt.Errorf("the CPUs of the domain do not run: %w", errdefs.ErrFailedPrecondition)
+	errActive     = fmt.Errorf("the domain is active: %w", errdefs.ErrFailedPrecondition)
 )

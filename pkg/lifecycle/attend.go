@@ -108,6 +108,7 @@ func (s *Service) hearReboots(ctx context.Context) {
 			return
 		case id := <-s.deps.Guest.Reboots():
 			s.attendants.rebooted(id)
+			s.reboots.tell(id)
 		}
 	}
 }

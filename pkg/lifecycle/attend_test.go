@@ -36,7 +36,7 @@ func TestAMachineIsSetUpInEachBoot(t *testing.T) {
 		if setup.Hostname != "web-0" || setup.Sysctls["net.ipv4.ip_forward"] != "1" || string(setup.ResolvConf) != resolv {
 			t.Errorf("boot %d: %+v, %s", boot, setup, setup.ResolvConf)
 		}
-		w.guest.Reboot(sb)
+		w.guest.Boot(sb)
 	}
 }
 

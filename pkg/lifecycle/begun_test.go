@@ -43,7 +43,7 @@ func TestExecWaitsForTheMachineToBeAsThePodWantsItInEachBoot(t *testing.T) {
 				t.Error(err)
 			}
 			release = w.guest.Block("Setup")
-			w.guest.Reboot(sb)
+			w.guest.Boot(sb)
 			synctest.Wait()
 		}
 		release()

@@ -93,6 +93,22 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 		}
 	}
 	rev.Add("domain start", func(ctx context.Context) error { return s.deps.Hypervisor.Destroy(ctx, sb.ID) })
+	if err := s.launch(ctx, sb, c); err != nil {
+		return err
+	}
+	startedAt := s.now()
+	if _, err := s.updateContainer(c.ID, "container running", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
+		st.StartedAt = startedAt
+		return st.To(vm.ContainerRunning)
+	}); err != nil {
+		return err
+	}
+	rev.Success()
+	return nil
+}
+
+// launch makes QEMU, has it join the pod and lets the guest run. What was done of it before is not done again.
+func (s *Service) launch(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
 	if err := s.ensureStarted(ctx, sb.ID); err != nil {
 		return fmt.Errorf("start the domain: %w", err)
 	}
@@ -107,14 +123,6 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	if err := s.deps.Hypervisor.Resume(ctx, sb.ID); err != nil {
 		return fmt.Errorf("let the guest run: %w", err)
 	}
-	startedAt := s.now()
-	if _, err := s.updateContainer(c.ID, "container running", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
-		st.StartedAt = startedAt
-		return st.To(vm.ContainerRunning)
-	}); err != nil {
-		return err
-	}
-	rev.Success()
 	return nil
 }
 

@@ -111,7 +111,13 @@ func (s *Service) intendStop(c vm.Container, grace time.Duration) (vm.Container,
 // leftOfGrace is what a stop of an earlier life still gives the guest: never more than it gave at first, wherever the
 // clock is set meanwhile.
 func (s *Service) leftOfGrace(intent vm.StopIntent) time.Duration {
-	return min(max(intent.Deadline.Sub(s.now()), 0), intent.Deadline.Sub(intent.RequestedAt))
+	return leftOf(intent.Deadline, intent.RequestedAt, s.now())
+}
+
+// leftOf is the time from now to a point of an earlier life: never more than it was when it was set, wherever the clock
+// is set meanwhile.
+func leftOf(point, set, now time.Time) time.Duration {
+	return min(max(point.Sub(now), 0), point.Sub(set))
 }
 
 // waitStop starts the goroutine that sees a recorded stop through, or tells the one
@@ -235,6 +241,9 @@ func (s *Service) hastenExit(ctx context.Context, c vm.Container) {
 // askToEnd asks for the end of the command, whose end is the container's, or else of the
 // guest.
 func (s *Service) askToEnd(ctx context.Context, c vm.Container) {
+	if err := s.letRun(ctx, c); err != nil && ctx.Err() == nil {
+		log.From(ctx).Warn("a paused guest could not be let run to power off", zap.String("container", c.ID), zap.Error(err))
+	}
 	if !c.Spec.HasMain() || !s.signalMain(ctx, c) {
 		s.askToPowerOff(ctx, c)
 	}

@@ -50,7 +50,9 @@ func (s *Service) hear(ctx context.Context, e vm.Event) {
 		s.restAfterIOError(ctx, e.SandboxID)
 	case vm.EventGuestShutdown, vm.EventHostShutdown, vm.EventPanicked:
 		s.hints.note(e)
-	case vm.EventStarted, vm.EventResumed, vm.EventSuspended, vm.EventRebooted, vm.EventAgentConnected, vm.EventAgentDisconnected:
+	case vm.EventRebooted:
+		s.reboots.tell(e.SandboxID)
+	case vm.EventStarted, vm.EventResumed, vm.EventSuspended, vm.EventAgentConnected, vm.EventAgentDisconnected:
 	}
 }
 
@@ -125,6 +127,9 @@ func (s *Service) settle(ctx context.Context, sandboxID string) error {
 	if !ok || c.Status.State != vm.ContainerRunning {
 		s.hints.forget(sandboxID) // somebody else has settled it
 		return nil
+	}
+	if c.Status.Reboot != nil && c.Status.Reboot.Booting {
+		return s.bootAgain(ctx, c)
 	}
 	d, err := s.deps.Hypervisor.Domain(ctx, sandboxID)
 	if err != nil {

@@ -31,6 +31,9 @@ func (s *Service) ExecStream(ctx context.Context, ref string, cmd []string, tty 
 	if err != nil {
 		return 0, fmt.Errorf("exec: %w", err)
 	}
+	if c.Status.Paused {
+		return 0, fmt.Errorf("exec in container %s: its VM is paused: %w", c.ID, errdefs.ErrFailedPrecondition)
+	}
 	if err := s.awaitBegun(ctx, c); err != nil {
 		return 0, fmt.Errorf("exec in container %s, whose guest is not ready for it yet: %w", c.ID, err)
 	}

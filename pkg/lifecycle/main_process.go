@@ -154,6 +154,10 @@ func (s *Service) startMain(ctx context.Context, c vm.Container) error {
 	return err
 }
 
+// errRebooting: a guest that goes down ends its command, which is no end of the container. Should it not reboot after all,
+// the agent still has the exit.
+var errRebooting = errors.New("the guest was asked to reboot, which ends its command")
+
 // keepMainExit puts the end of the command on record, once. It was at some
 // time while the container ran, whatever the guest's clock says.
 func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.MainExit) error {
@@ -166,6 +170,9 @@ func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.Main
 	_, err = s.updateContainer(c.ID, "main exited", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
 		if st.State != vm.ContainerRunning {
 			return st, nil
+		}
+		if st.Reboot != nil && st.Reboot.Asked && st.Stop == nil && exit.StartError == "" {
+			return st, errRebooting
 		}
 		if exit.At.Before(st.StartedAt) || exit.At.After(now) {
 			exit.At = now

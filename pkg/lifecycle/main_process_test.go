@@ -240,7 +240,7 @@ func TestARebootStartsTheCommandAgain(t *testing.T) {
 	w := newWorld(t)
 	sb, c := w.started("a", commandSpec())
 	w.mainRuns(sb, c)
-	w.guest.Reboot(sb)
+	w.guest.Boot(sb)
 	w.mainRuns(sb, c)
 	if setup, _, _ := w.guest.Prepared(sb); setup == nil {
 		t.Error("the new boot was not set up")
@@ -311,7 +311,7 @@ func TestARebootAfterTheCommandsEndStartsNothing(t *testing.T) {
 		w.guest.EndMain(sb, vm.MainExit{Code: 11})
 		synctest.Wait()
 		w.guest.SetShutdown(w.powerOff)
-		w.guest.Reboot(sb)
+		w.guest.Boot(sb)
 		release()
 		synctest.Wait()
 		if got := w.exit(c); got.Code != 11 {

@@ -117,7 +117,7 @@ func TestAStopAfterARebootStartsTheCommandNoMore(t *testing.T) {
 		w.mainRuns(sb, c)
 		go func() { _ = w.svc.StopContainer(t.Context(), c, time.Minute) }() //nolint:errcheck // its end is the container's
 		synctest.Wait()
-		w.guest.Reboot(sb)
+		w.guest.Boot(sb)
 		<-time.After(30 * time.Second)
 		if n := count(w.guest.Calls(), "StartMain "+sb); n != 1 {
 			t.Errorf("started %d times", n)

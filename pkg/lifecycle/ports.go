@@ -32,6 +32,10 @@ type Hypervisor interface {
 	Start(ctx context.Context, id string) error
 	// Resume lets the CPUs run. Idempotent for a running domain.
 	Resume(ctx context.Context, id string) error
+	// Pause halts the CPUs. Idempotent for a paused domain; FailedPrecondition for an inactive one.
+	Pause(ctx context.Context, id string) error
+	// Reset resets the machine as its reset button does, and returns. FailedPrecondition while its CPUs do not run.
+	Reset(ctx context.Context, id string) error
 	// PID is QEMU's process ID. FailedPrecondition if the domain is not active.
 	PID(ctx context.Context, id string) (int, error)
 	// HelperPIDs are the processes that serve the guest's share beside QEMU, none for a

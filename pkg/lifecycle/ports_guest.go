@@ -57,6 +57,8 @@ type Guest interface {
 	Dial(ctx context.Context, id string, port uint16) (net.Conn, error)
 	// Shutdown asks the agent to power the guest off; Unavailable without an agent.
 	Shutdown(ctx context.Context, id string) error
+	// Reboot asks the agent to have the guest reboot in its own way; Unavailable without an agent.
+	Reboot(ctx context.Context, id string) error
 	// Info asks the agent about its guest.
 	Info(ctx context.Context, id string) (vm.GuestInfo, error)
 

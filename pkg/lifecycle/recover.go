@@ -222,6 +222,12 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 		return err
 	}
 	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
+	if err := s.agreeOnPause(ctx, c); err != nil {
+		return err
+	}
+	if err := s.resumeReboot(ctx, c); err != nil {
+		return err
+	}
 	if err := s.limitAgain(ctx, sb, c); err != nil {
 		log.From(ctx).Error("the limits on record are not those of the VM; update them again", zap.String("container", c.ID), zap.Error(err))
 	}

@@ -95,6 +95,7 @@ type Service struct {
 	imageUse sync.RWMutex
 
 	stops      stops
+	reboots    reboots
 	resting    resting
 	exits      exitWaiters
 	hints      hints

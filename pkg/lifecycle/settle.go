@@ -20,13 +20,17 @@ import (
 // wait for a full disk: what is left stays in the spool until the container is removed.
 const finishTimeout = 5 * time.Second
 
-// settleExit records how a container whose VM is gone has ended. Under the sandbox's
-// lock; d is the domain as it was just seen.
+// settleExit records how a container whose VM is gone has ended, or boots it again if that is why it is gone. Under the
+// sandbox's lock; d is the domain as it was just seen.
 func (s *Service) settleExit(ctx context.Context, c vm.Container, d vm.Domain) error {
 	if st := c.Status.State; st != vm.ContainerRunning && st != vm.ContainerStarting {
 		return nil
 	}
-	return s.finishContainer(ctx, c, judge(s.evidence(ctx, c, d)))
+	e := s.evidence(ctx, c, d)
+	if rebootsBy(c, e) {
+		return s.bootAgain(ctx, c)
+	}
+	return s.finishContainer(ctx, c, judge(e))
 }
 
 // evidence gathers what tells how the VM ended: events first, then what libvirt, its
@@ -41,8 +45,8 @@ func (s *Service) evidence(ctx context.Context, c vm.Container, d vm.Domain) exi
 	}
 	if !e.hint.seen && (e.stop == nil || !e.stop.Forced) {
 		last, err := s.deps.Hypervisor.LastShutdown(ctx, c.SandboxID)
-		// Every boot has a container of its own: what was before that was another boot's end.
-		if err == nil && !last.At.Before(c.CreatedAt.Truncate(time.Millisecond)) {
+		// What was before this boot was another one's end.
+		if err == nil && !last.At.Before(c.Booted().Truncate(time.Millisecond)) {
 			e.reason, e.at = last.Reason, last.At
 		}
 	}
@@ -90,7 +94,7 @@ func (s *Service) exitUnstarted(ctx context.Context, c vm.Container, reason, mes
 
 func (s *Service) recordExit(ctx context.Context, c vm.Container, exit vm.Exit) error {
 	if _, err := s.updateContainer(c.ID, "container exited", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
-		st.Exit = &exit
+		st.Exit, st.Reboot, st.Paused = &exit, nil, false
 		return st.To(vm.ContainerExited)
 	}); err != nil {
 		return fmt.Errorf("end container %s: %w", c.ID, err)

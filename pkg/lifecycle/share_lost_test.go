@@ -102,7 +102,7 @@ func TestAShareThatTheGuestHoldsIsReportedAndComesBackWithAReboot(t *testing.T) 
 		if got := w.container(c).Status.State; got != vm.ContainerRunning {
 			t.Errorf("container is %s", got)
 		}
-		w.guest.Reboot(sb)
+		w.guest.Boot(sb)
 		synctest.Wait()
 		if helpers, err := w.hypervisor.HelperPIDs(t.Context(), sb); err != nil || len(helpers) == 0 {
 			t.Errorf("helpers after a reboot = %v, %v", helpers, err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -76,8 +77,11 @@ var fixtures = map[int]struct {
 }{
 	1: {sandboxOfVersion2, containerOfVersion1, noDisks},
 	2: {sandboxOfVersion2, containerOfVersion2, noDisks},
-	3: {fullSandbox, fullContainer, func() []vm.PersistentDisk { return []vm.PersistentDisk{fullDisk()} }},
+	3: {fullSandbox, containerOfVersion3, oneDisk},
+	4: {fullSandbox, fullContainer, oneDisk},
 }
+
+func oneDisk() []vm.PersistentDisk { return []vm.PersistentDisk{fullDisk()} }
 
 func noDisks() []vm.PersistentDisk { return nil }
 
@@ -89,9 +93,16 @@ func sandboxOfVersion2() vm.Sandbox {
 	return sb
 }
 
+// containerOfVersion3: a machine was booted once by us, and ran until its end.
+func containerOfVersion3() vm.Container {
+	c := fullContainer()
+	c.Status.BootedAt, c.Status.Reboot, c.Status.Paused = time.Time{}, nil, false
+	return c
+}
+
 // containerOfVersion2: limits stayed, and nobody asked for the size again.
 func containerOfVersion2() vm.Container {
-	c := fullContainer()
+	c := containerOfVersion3()
 	c.Status.Size, c.Status.Resources = vm.MachineSize{}, nil
 	return c
 }

@@ -25,6 +25,7 @@ type migration struct {
 var migrations = []migration{
 	{name: "the command, files and shares of containers", record: asItWas},
 	{name: "root disks of one container, and persistent ones; limits that change", adds: disks, record: asItWas},
+	{name: "machines that are rebooted and paused", record: asItWas},
 }
 
 // asItWas leaves a record alone: a new version that only has more fields. It is a version

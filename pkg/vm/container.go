@@ -33,7 +33,7 @@ import (
 //	                                                     Removing --> (no record)
 //
 // A stop in progress is not a state: the guest runs until it does not. It is the
-// StopIntent of a Running container.
+// StopIntent of a Running container. Neither is a reboot, nor a pause: the container runs on.
 type ContainerState string
 
 // The states of a container. CRI's view: Created and Starting are CREATED, Running is
@@ -135,8 +135,14 @@ type Mount struct {
 type ContainerStatus struct {
 	State     ContainerState `json:"state"`
 	StartedAt time.Time      `json:"startedAt,omitzero"`
+	// BootedAt is when the machine was last booted by another QEMU than the one of StartedAt, zero if it never was.
+	BootedAt time.Time `json:"bootedAt,omitzero"`
 	// Stop is set from the moment somebody asked the guest to stop.
 	Stop *StopIntent `json:"stop,omitempty"`
+	// Reboot is set while the guest is to be booted anew.
+	Reboot *RebootIntent `json:"reboot,omitempty"`
+	// Paused is set while the guest's CPUs are halted because somebody asked for that.
+	Paused bool `json:"paused,omitempty"`
 	// MainStarted is set once the container's command was started, in whichever boot.
 	MainStarted bool `json:"mainStarted,omitempty"`
 	// MainExit is how the container's command ended. The guest still runs then: the VM is
@@ -192,6 +198,14 @@ func (s ContainerStatus) To(next ContainerState) (ContainerStatus, error) {
 		return s, nil
 	}
 	return s, fmt.Errorf("container is %s and cannot become %s: %w", s.State, next, errdefs.ErrFailedPrecondition)
+}
+
+// Booted is when the boot began that the container is in now; at the earliest, if the guest reboots by itself.
+func (c Container) Booted() time.Time {
+	if c.Status.BootedAt.IsZero() {
+		return c.CreatedAt
+	}
+	return c.Status.BootedAt
 }
 
 // Live reports whether the container holds the VM of its sandbox: no other container

@@ -3,6 +3,10 @@
 package vmapi
 
 import (
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
 	"github.com/vmlet/vmlet/pkg/vm"
 	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
 )
@@ -25,11 +29,34 @@ var (
 		vm.CheckWarn: vmletv1.CheckLevel_CHECK_LEVEL_WARN,
 		vm.CheckFail: vmletv1.CheckLevel_CHECK_LEVEL_FAIL,
 	}
+	rebootModes = map[vmletv1.RebootMode]vm.RebootMode{
+		vmletv1.RebootMode_REBOOT_MODE_UNSPECIFIED: vm.RebootAny,
+		vmletv1.RebootMode_REBOOT_MODE_AGENT:       vm.RebootAgent,
+		vmletv1.RebootMode_REBOOT_MODE_ACPI:        vm.RebootACPI,
+		vmletv1.RebootMode_REBOOT_MODE_RESET:       vm.RebootReset,
+	}
 	accelerators = map[vm.Accel]vmletv1.Accelerator{
 		vm.AccelKVM: vmletv1.Accelerator_ACCELERATOR_KVM,
 		vm.AccelTCG: vmletv1.Accelerator_ACCELERATOR_TCG,
 	}
 )
+
+func rebootModeOf(mode vm.RebootMode) vmletv1.RebootMode {
+	for theirs, ours := range rebootModes {
+		if ours == mode {
+			return theirs
+		}
+	}
+	return vmletv1.RebootMode_REBOOT_MODE_UNSPECIFIED
+}
+
+// checkVM refuses a request that names no VM.
+func checkVM(ref string) error {
+	if ref == "" {
+		return fmt.Errorf("vm: must not be empty: the ID of a sandbox or a container, or NAMESPACE/POD: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
 
 func image(img vm.Image) *vmletv1.Image {
 	return &vmletv1.Image{

@@ -30,6 +30,13 @@ type Disks interface {
 	RemoveDisk(ctx context.Context, name string) error
 }
 
+// VMs are the use cases of single VMs. ref names one as the proto's VMService says.
+type VMs interface {
+	Reboot(ctx context.Context, ref string, req vm.RebootRequest) (vm.Rebooted, error)
+	Pause(ctx context.Context, ref string) error
+	Resume(ctx context.Context, ref string) error
+}
+
 // Doctor looks at the host. Its checks are bounded in time.
 type Doctor interface {
 	Run(ctx context.Context) []vm.Check
@@ -45,6 +52,7 @@ type Hypervisor interface {
 type Deps struct {
 	Images     Images
 	Disks      Disks
+	VMs        VMs
 	Doctor     Doctor
 	Hypervisor Hypervisor
 	// Accel is how guests' CPUs are run, "" while that is not known yet.
@@ -55,6 +63,7 @@ type Deps struct {
 func Register(r grpc.ServiceRegistrar, deps Deps) {
 	vmletv1.RegisterImageServiceServer(r, &imageServer{images: deps.Images})
 	vmletv1.RegisterDiskServiceServer(r, &diskServer{disks: deps.Disks})
+	vmletv1.RegisterVMServiceServer(r, &vmServer{vms: deps.VMs})
 	vmletv1.RegisterNodeServiceServer(r, &nodeServer{doctor: deps.Doctor, hypervisor: deps.Hypervisor, accel: deps.Accel})
 }
 
@@ -77,6 +86,12 @@ type diskServer struct {
 	vmletv1.UnimplementedDiskServiceServer
 
 	disks Disks
+}
+
+type vmServer struct {
+	vmletv1.UnimplementedVMServiceServer
+
+	vms VMs
 }
 
 type nodeServer struct {

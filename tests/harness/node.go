@@ -29,6 +29,7 @@ type Node struct {
 	runtimeapi.RuntimeServiceClient
 	Images runtimeapi.ImageServiceClient
 	Disks  vmletv1.DiskServiceClient
+	VMs    vmletv1.VMServiceClient
 
 	t      *testing.T
 	name   string
@@ -223,6 +224,7 @@ func (n *Node) dial() {
 	n.RuntimeServiceClient = runtimeapi.NewRuntimeServiceClient(conn)
 	n.Images = runtimeapi.NewImageServiceClient(conn)
 	n.Disks = vmletv1.NewDiskServiceClient(conn)
+	n.VMs = vmletv1.NewVMServiceClient(conn)
 }
 
 // Conn is the connection to the node, for services beside CRI.

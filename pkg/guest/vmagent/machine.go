@@ -32,14 +32,23 @@ func (a *Agents) Info(ctx context.Context, id string) (vm.GuestInfo, error) {
 
 // Shutdown asks the agent to power the guest off. Unavailable if none answers now.
 func (a *Agents) Shutdown(ctx context.Context, id string) error {
+	return a.power(ctx, id, agentv1.PowerRequest_OFF)
+}
+
+// Reboot asks the agent to have the guest reboot. Unavailable if none answers now.
+func (a *Agents) Reboot(ctx context.Context, id string) error {
+	return a.power(ctx, id, agentv1.PowerRequest_REBOOT)
+}
+
+func (a *Agents) power(ctx context.Context, id string, action agentv1.PowerRequest_Action) error {
 	if !a.Answers(id) {
 		return fmt.Errorf("no vmlet-agent answers in the guest of %s: %w", id, errdefs.ErrUnavailable)
 	}
 	_, err := a.Ask(ctx, id, &agentv1.Request{Call: &agentv1.Request_Power{
-		Power: &agentv1.PowerRequest{Action: agentv1.PowerRequest_OFF},
+		Power: &agentv1.PowerRequest{Action: action},
 	}})
 	if errors.Is(err, errGone) {
-		return nil // a guest that is off answers no more
+		return nil // a guest that goes down answers no more
 	}
 	return err
 }

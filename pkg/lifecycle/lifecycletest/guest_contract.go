@@ -178,6 +178,9 @@ func silentGuestIsWaitedFor(t *testing.T, env GuestEnv) {
 }
 
 func silentGuestHasNoShutdown(t *testing.T, env GuestEnv) {
+	if err := env.Guest.Reboot(t.Context(), env.Silent); !errdefs.IsUnavailable(err) {
+		t.Errorf("Reboot: %v", err)
+	}
 	if err := env.Guest.Shutdown(t.Context(), env.Silent); !errdefs.IsUnavailable(err) {
 		t.Errorf("got %v", err)
 	}

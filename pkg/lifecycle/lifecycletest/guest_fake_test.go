@@ -38,7 +38,7 @@ func TestFakeGuestKeepsTheContract(t *testing.T) {
 		t.Cleanup(g.end)
 		return lifecycletest.GuestEnv{
 			Guest: g, Answering: "answering", Silent: "silent", Dir: t.TempDir(), Echo: 7, Closed: 9,
-			Reboot: func() { g.end(); g.Reboot("answering") }, Hangup: func() {}, PoweredOff: func() { <-off },
+			Reboot: func() { g.end(); g.Boot("answering") }, Hangup: func() {}, PoweredOff: func() { <-off },
 		}
 	})
 }

@@ -119,6 +119,33 @@ func (h *Hypervisor) Resume(ctx context.Context, id string) error {
 	})
 }
 
+// Pause implements lifecycle.Hypervisor.
+func (h *Hypervisor) Pause(ctx context.Context, id string) error {
+	return h.callDomain(ctx, "Pause", id, func(d *fakeDomain) error {
+		switch d.state {
+		case vm.DomainPaused:
+			return nil
+		case vm.DomainRunning:
+			d.state, d.reason = vm.DomainPaused, "user"
+			h.emit(id, vm.EventSuspended, "paused")
+			return nil
+		default:
+			return refused(id, "it is not active")
+		}
+	})
+}
+
+// Reset implements lifecycle.Hypervisor.
+func (h *Hypervisor) Reset(ctx context.Context, id string) error {
+	return h.callDomain(ctx, "Reset", id, func(d *fakeDomain) error {
+		if d.state != vm.DomainRunning {
+			return refused(id, "it is not running")
+		}
+		h.emit(id, vm.EventRebooted, "")
+		return nil
+	})
+}
+
 // PID implements lifecycle.Hypervisor.
 func (h *Hypervisor) PID(ctx context.Context, id string) (int, error) {
 	var pid int

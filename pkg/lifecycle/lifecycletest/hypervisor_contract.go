@@ -48,6 +48,8 @@ func RunHypervisor(t *testing.T, newHost func(t *testing.T) HypervisorHost) {
 		{"events come in libvirt's order", eventsInOrder},
 		{"of two starts at once one succeeds", twoStarts},
 		{"waiting for the end", awaitExit},
+		{"a pause", aPause},
+		{"a reset", aReset},
 		{"an ended context", anEndedContext},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -183,6 +185,8 @@ func anAbsentDomain(t *hypervisorTrial) {
 	t.refused("Start", t.h.Start(t.Context(), t.id), errdefs.ErrNotFound)
 	t.refused("Resume", t.h.Resume(t.Context(), t.id), errdefs.ErrNotFound)
 	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrNotFound)
+	t.refused("Pause", t.h.Pause(t.Context(), t.id), errdefs.ErrNotFound)
+	t.refused("Reset", t.h.Reset(t.Context(), t.id), errdefs.ErrNotFound)
 	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrNotFound)
 	_, err = t.h.ConsoleDevice(t.Context(), t.id)
@@ -195,6 +199,8 @@ func anInactiveDomain(t *hypervisorTrial) {
 	t.must(t.h.Define(t.Context(), t.machine()))
 	t.refused("Resume", t.h.Resume(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	t.refused("PowerButton", t.h.PowerButton(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.refused("Pause", t.h.Pause(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.refused("Reset", t.h.Reset(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	_, err := t.h.PID(t.Context(), t.id)
 	t.refused("PID", err, errdefs.ErrFailedPrecondition)
 	_, err = t.h.HelperPIDs(t.Context(), t.id)
@@ -302,6 +308,32 @@ func awaitExit(t *hypervisorTrial) {
 	t.must(<-awaited)
 	t.must(t.h.AwaitExit(t.Context(), t.id))
 	t.until(vm.EventStopped)
+}
+
+func aPause(t *hypervisorTrial) {
+	t.begin()
+	t.must(t.h.Resume(t.Context(), t.id))
+	for range 2 {
+		t.must(t.h.Pause(t.Context(), t.id))
+		t.state(vm.DomainPaused)
+	}
+	t.refused("PowerButton of a paused domain", t.h.PowerButton(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.must(t.h.Resume(t.Context(), t.id))
+	t.state(vm.DomainRunning)
+}
+
+func aReset(t *hypervisorTrial) {
+	t.begin()
+	t.refused("Reset with halted CPUs", t.h.Reset(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.must(t.h.Resume(t.Context(), t.id))
+	before, err := t.h.PID(t.Context(), t.id)
+	t.must(err)
+	t.must(t.h.Reset(t.Context(), t.id))
+	t.until(vm.EventRebooted)
+	t.state(vm.DomainRunning)
+	if after, err := t.h.PID(t.Context(), t.id); err != nil || after != before {
+		t.Errorf("PID after a reset: %d, %v, was %d", after, err, before)
+	}
 }
 
 func anEndedContext(t *hypervisorTrial) {

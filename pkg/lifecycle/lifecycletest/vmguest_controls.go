@@ -45,8 +45,15 @@ func (g *Guest) EndMain(id string, exit vm.MainExit) {
 	})
 }
 
-// Reboot boots the guest anew: what ran and what was set up is gone.
-func (g *Guest) Reboot(id string) {
+// IgnoreReboot makes all agents say yes to Reboot from now on, and do nothing.
+func (g *Guest) IgnoreReboot() {
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	g.deaf = true
+}
+
+// Boot boots the guest anew: what ran and what was set up is gone.
+func (g *Guest) Boot(id string) {
 	g.with(id, func(one *fakeGuest) { *one = fakeGuest{boot: one.boot + 1} })
 	g.reboots <- id
 }

@@ -27,6 +27,7 @@ type Guest struct {
 	guestMu   sync.Mutex
 	guests    map[string]*fakeGuest
 	mute      bool
+	deaf      bool
 	connected map[string]context.CancelFunc // and what ends the calls of those
 	portless  map[string]bool
 	// changed is closed and replaced whenever something has happened in a guest.
@@ -322,6 +323,23 @@ func (g *Guest) Shutdown(ctx context.Context, id string) error {
 	}
 	if f != nil {
 		f(id)
+	}
+	return nil
+}
+
+// Reboot implements lifecycle.Guest: by Boot, at once.
+func (g *Guest) Reboot(ctx context.Context, id string) error {
+	if err := g.enter(ctx, "Reboot", id); err != nil {
+		return err
+	}
+	g.guestMu.Lock()
+	silent, deaf := g.guest(id).silent, g.deaf
+	g.guestMu.Unlock()
+	if silent {
+		return fmt.Errorf("reboot %s: no agent answers: %w", id, errdefs.ErrUnavailable)
+	}
+	if !deaf {
+		g.Boot(id)
 	}
 	return nil
 }

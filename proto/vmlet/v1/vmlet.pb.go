@@ -147,6 +147,63 @@ func (DiskFormat) EnumDescriptor() ([]byte, []int) {
 	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{1}
 }
 
+// RebootMode is a way to have a guest boot anew.
+type RebootMode int32
+
+const (
+	// By vmlet-agent where one answers, else by ACPI.
+	RebootMode_REBOOT_MODE_UNSPECIFIED RebootMode = 0
+	// Ask the guest's agent, and the guest reboots in its own way.
+	RebootMode_REBOOT_MODE_AGENT RebootMode = 1
+	// Press the power button, and boot the guest again once it has powered off for it.
+	RebootMode_REBOOT_MODE_ACPI RebootMode = 2
+	// Reset the machine at once, as its reset button does: what the guest has not written is lost.
+	RebootMode_REBOOT_MODE_RESET RebootMode = 3
+)
+
+// Enum value maps for RebootMode.
+var (
+	RebootMode_name = map[int32]string{
+		0: "REBOOT_MODE_UNSPECIFIED",
+		1: "REBOOT_MODE_AGENT",
+		2: "REBOOT_MODE_ACPI",
+		3: "REBOOT_MODE_RESET",
+	}
+	RebootMode_value = map[string]int32{
+		"REBOOT_MODE_UNSPECIFIED": 0,
+		"REBOOT_MODE_AGENT":       1,
+		"REBOOT_MODE_ACPI":        2,
+		"REBOOT_MODE_RESET":       3,
+	}
+)
+
+func (x RebootMode) Enum() *RebootMode {
+	p := new(RebootMode)
+	*p = x
+	return p
+}
+
+func (x RebootMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RebootMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_vmlet_v1_vmlet_proto_enumTypes[2].Descriptor()
+}
+
+func (RebootMode) Type() protoreflect.EnumType {
+	return &file_vmlet_v1_vmlet_proto_enumTypes[2]
+}
+
+func (x RebootMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RebootMode.Descriptor instead.
+func (RebootMode) EnumDescriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{2}
+}
+
 // CheckLevel says how much a finding matters.
 type CheckLevel int32
 
@@ -188,11 +245,11 @@ func (x CheckLevel) String() string {
 }
 
 func (CheckLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_vmlet_v1_vmlet_proto_enumTypes[2].Descriptor()
+	return file_vmlet_v1_vmlet_proto_enumTypes[3].Descriptor()
 }
 
 func (CheckLevel) Type() protoreflect.EnumType {
-	return &file_vmlet_v1_vmlet_proto_enumTypes[2]
+	return &file_vmlet_v1_vmlet_proto_enumTypes[3]
 }
 
 func (x CheckLevel) Number() protoreflect.EnumNumber {
@@ -201,7 +258,7 @@ func (x CheckLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CheckLevel.Descriptor instead.
 func (CheckLevel) EnumDescriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{2}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{3}
 }
 
 // Accelerator is how guests' CPUs are run.
@@ -241,11 +298,11 @@ func (x Accelerator) String() string {
 }
 
 func (Accelerator) Descriptor() protoreflect.EnumDescriptor {
-	return file_vmlet_v1_vmlet_proto_enumTypes[3].Descriptor()
+	return file_vmlet_v1_vmlet_proto_enumTypes[4].Descriptor()
 }
 
 func (Accelerator) Type() protoreflect.EnumType {
-	return &file_vmlet_v1_vmlet_proto_enumTypes[3]
+	return &file_vmlet_v1_vmlet_proto_enumTypes[4]
 }
 
 func (x Accelerator) Number() protoreflect.EnumNumber {
@@ -254,7 +311,7 @@ func (x Accelerator) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Accelerator.Descriptor instead.
 func (Accelerator) EnumDescriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{3}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{4}
 }
 
 // PullImageRequest names the image to pull.
@@ -1156,6 +1213,310 @@ func (*RemoveDiskResponse) Descriptor() ([]byte, []int) {
 	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{12}
 }
 
+// RebootRequest asks for a reboot.
+type RebootRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The VM.
+	Vm string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// How.
+	Mode RebootMode `protobuf:"varint,2,opt,name=mode,proto3,enum=vmlet.v1.RebootMode" json:"mode,omitempty"`
+	// Milliseconds to wait before the guest is asked, at most a day.
+	DelayMs int64 `protobuf:"varint,3,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
+	// Milliseconds to wait, from then on, for the reboot to be seen, at most a day; 0 for two minutes.
+	WaitMs        int64 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebootRequest) Reset() {
+	*x = RebootRequest{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebootRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebootRequest) ProtoMessage() {}
+
+func (x *RebootRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebootRequest.ProtoReflect.Descriptor instead.
+func (*RebootRequest) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RebootRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *RebootRequest) GetMode() RebootMode {
+	if x != nil {
+		return x.Mode
+	}
+	return RebootMode_REBOOT_MODE_UNSPECIFIED
+}
+
+func (x *RebootRequest) GetDelayMs() int64 {
+	if x != nil {
+		return x.DelayMs
+	}
+	return 0
+}
+
+func (x *RebootRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+// RebootResponse says how the guest was booted anew.
+type RebootResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The way that worked.
+	Mode RebootMode `protobuf:"varint,1,opt,name=mode,proto3,enum=vmlet.v1.RebootMode" json:"mode,omitempty"`
+	// Boot ID of the guest before and after (Linux's /proc/sys/kernel/random/boot_id), as its vmlet-agent tells it. Both are
+	// empty for a guest without one, whose reboot was seen by libvirt alone.
+	BootIdBefore string `protobuf:"bytes,2,opt,name=boot_id_before,json=bootIdBefore,proto3" json:"boot_id_before,omitempty"`
+	// See boot_id_before.
+	BootId        string `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebootResponse) Reset() {
+	*x = RebootResponse{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebootResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebootResponse) ProtoMessage() {}
+
+func (x *RebootResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebootResponse.ProtoReflect.Descriptor instead.
+func (*RebootResponse) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RebootResponse) GetMode() RebootMode {
+	if x != nil {
+		return x.Mode
+	}
+	return RebootMode_REBOOT_MODE_UNSPECIFIED
+}
+
+func (x *RebootResponse) GetBootIdBefore() string {
+	if x != nil {
+		return x.BootIdBefore
+	}
+	return ""
+}
+
+func (x *RebootResponse) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+// PauseRequest names the VM to pause.
+type PauseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The VM.
+	Vm            string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRequest) Reset() {
+	*x = PauseRequest{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRequest) ProtoMessage() {}
+
+func (x *PauseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
+func (*PauseRequest) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PauseRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+// PauseResponse is empty.
+type PauseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseResponse) Reset() {
+	*x = PauseResponse{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseResponse) ProtoMessage() {}
+
+func (x *PauseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
+func (*PauseResponse) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{16}
+}
+
+// ResumeRequest names the VM to resume.
+type ResumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The VM.
+	Vm            string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ResumeRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+// ResumeResponse is empty.
+type ResumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{18}
+}
+
 // DoctorRequest asks for all checks.
 type DoctorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1165,7 +1526,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[13]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1538,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[13]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1551,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{13}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{19}
 }
 
 // DoctorResponse holds the findings.
@@ -1204,7 +1565,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[14]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1577,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[14]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1590,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{14}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DoctorResponse) GetChecks() []*Check {
@@ -1256,7 +1617,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[15]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1629,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[15]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1642,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{15}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Check) GetName() string {
@@ -1321,7 +1682,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[16]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1694,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[16]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1707,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{16}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{22}
 }
 
 // VersionResponse holds the versions.
@@ -1370,7 +1731,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[17]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1743,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_vmlet_proto_msgTypes[17]
+	mi := &file_vmlet_v1_vmlet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1756,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{17}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -1506,7 +1867,22 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tR\x04name\"'\n" +
 	"\x11RemoveDiskRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x14\n" +
-	"\x12RemoveDiskResponse\"\x0f\n" +
+	"\x12RemoveDiskResponse\"}\n" +
+	"\rRebootRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12(\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x14.vmlet.v1.RebootModeR\x04mode\x12\x19\n" +
+	"\bdelay_ms\x18\x03 \x01(\x03R\adelayMs\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\x03R\x06waitMs\"y\n" +
+	"\x0eRebootResponse\x12(\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x14.vmlet.v1.RebootModeR\x04mode\x12$\n" +
+	"\x0eboot_id_before\x18\x02 \x01(\tR\fbootIdBefore\x12\x17\n" +
+	"\aboot_id\x18\x03 \x01(\tR\x06bootId\"\x1e\n" +
+	"\fPauseRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\"\x0f\n" +
+	"\rPauseResponse\"\x1f\n" +
+	"\rResumeRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\"\x10\n" +
+	"\x0eResumeResponse\"\x0f\n" +
 	"\rDoctorRequest\"9\n" +
 	"\x0eDoctorResponse\x12'\n" +
 	"\x06checks\x18\x01 \x03(\v2\x0f.vmlet.v1.CheckR\x06checks\"u\n" +
@@ -1533,7 +1909,13 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"DiskFormat\x12\x1b\n" +
 	"\x17DISK_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISK_FORMAT_QCOW2\x10\x01\x12\x13\n" +
-	"\x0fDISK_FORMAT_RAW\x10\x02*i\n" +
+	"\x0fDISK_FORMAT_RAW\x10\x02*m\n" +
+	"\n" +
+	"RebootMode\x12\x1b\n" +
+	"\x17REBOOT_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11REBOOT_MODE_AGENT\x10\x01\x12\x14\n" +
+	"\x10REBOOT_MODE_ACPI\x10\x02\x12\x15\n" +
+	"\x11REBOOT_MODE_RESET\x10\x03*i\n" +
 	"\n" +
 	"CheckLevel\x12\x1b\n" +
 	"\x17CHECK_LEVEL_UNSPECIFIED\x10\x00\x12\x12\n" +
@@ -1550,7 +1932,11 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\vDiskService\x12D\n" +
 	"\tListDisks\x12\x1a.vmlet.v1.ListDisksRequest\x1a\x1b.vmlet.v1.ListDisksResponse\x12G\n" +
 	"\n" +
-	"RemoveDisk\x12\x1b.vmlet.v1.RemoveDiskRequest\x1a\x1c.vmlet.v1.RemoveDiskResponse2\x8a\x01\n" +
+	"RemoveDisk\x12\x1b.vmlet.v1.RemoveDiskRequest\x1a\x1c.vmlet.v1.RemoveDiskResponse2\xbf\x01\n" +
+	"\tVMService\x12;\n" +
+	"\x06Reboot\x12\x17.vmlet.v1.RebootRequest\x1a\x18.vmlet.v1.RebootResponse\x128\n" +
+	"\x05Pause\x12\x16.vmlet.v1.PauseRequest\x1a\x17.vmlet.v1.PauseResponse\x12;\n" +
+	"\x06Resume\x12\x17.vmlet.v1.ResumeRequest\x1a\x18.vmlet.v1.ResumeResponse2\x8a\x01\n" +
 	"\vNodeService\x12;\n" +
 	"\x06Doctor\x12\x17.vmlet.v1.DoctorRequest\x1a\x18.vmlet.v1.DoctorResponse\x12>\n" +
 	"\aVersion\x12\x18.vmlet.v1.VersionRequest\x1a\x19.vmlet.v1.VersionResponseB/Z-github.com/vmlet/vmlet/proto/vmlet/v1;vmletv1b\x06proto3"
@@ -1567,61 +1953,76 @@ func file_vmlet_v1_vmlet_proto_rawDescGZIP() []byte {
 	return file_vmlet_v1_vmlet_proto_rawDescData
 }
 
-var file_vmlet_v1_vmlet_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_vmlet_v1_vmlet_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_vmlet_v1_vmlet_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_vmlet_v1_vmlet_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_vmlet_v1_vmlet_proto_goTypes = []any{
 	(PullPhase)(0),              // 0: vmlet.v1.PullPhase
 	(DiskFormat)(0),             // 1: vmlet.v1.DiskFormat
-	(CheckLevel)(0),             // 2: vmlet.v1.CheckLevel
-	(Accelerator)(0),            // 3: vmlet.v1.Accelerator
-	(*PullImageRequest)(nil),    // 4: vmlet.v1.PullImageRequest
-	(*RegistryAuth)(nil),        // 5: vmlet.v1.RegistryAuth
-	(*PullImageResponse)(nil),   // 6: vmlet.v1.PullImageResponse
-	(*PullProgress)(nil),        // 7: vmlet.v1.PullProgress
-	(*Image)(nil),               // 8: vmlet.v1.Image
-	(*ImportImageRequest)(nil),  // 9: vmlet.v1.ImportImageRequest
-	(*ImportImageResponse)(nil), // 10: vmlet.v1.ImportImageResponse
-	(*ListDisksRequest)(nil),    // 11: vmlet.v1.ListDisksRequest
-	(*ListDisksResponse)(nil),   // 12: vmlet.v1.ListDisksResponse
-	(*Disk)(nil),                // 13: vmlet.v1.Disk
-	(*DiskHolder)(nil),          // 14: vmlet.v1.DiskHolder
-	(*RemoveDiskRequest)(nil),   // 15: vmlet.v1.RemoveDiskRequest
-	(*RemoveDiskResponse)(nil),  // 16: vmlet.v1.RemoveDiskResponse
-	(*DoctorRequest)(nil),       // 17: vmlet.v1.DoctorRequest
-	(*DoctorResponse)(nil),      // 18: vmlet.v1.DoctorResponse
-	(*Check)(nil),               // 19: vmlet.v1.Check
-	(*VersionRequest)(nil),      // 20: vmlet.v1.VersionRequest
-	(*VersionResponse)(nil),     // 21: vmlet.v1.VersionResponse
+	(RebootMode)(0),             // 2: vmlet.v1.RebootMode
+	(CheckLevel)(0),             // 3: vmlet.v1.CheckLevel
+	(Accelerator)(0),            // 4: vmlet.v1.Accelerator
+	(*PullImageRequest)(nil),    // 5: vmlet.v1.PullImageRequest
+	(*RegistryAuth)(nil),        // 6: vmlet.v1.RegistryAuth
+	(*PullImageResponse)(nil),   // 7: vmlet.v1.PullImageResponse
+	(*PullProgress)(nil),        // 8: vmlet.v1.PullProgress
+	(*Image)(nil),               // 9: vmlet.v1.Image
+	(*ImportImageRequest)(nil),  // 10: vmlet.v1.ImportImageRequest
+	(*ImportImageResponse)(nil), // 11: vmlet.v1.ImportImageResponse
+	(*ListDisksRequest)(nil),    // 12: vmlet.v1.ListDisksRequest
+	(*ListDisksResponse)(nil),   // 13: vmlet.v1.ListDisksResponse
+	(*Disk)(nil),                // 14: vmlet.v1.Disk
+	(*DiskHolder)(nil),          // 15: vmlet.v1.DiskHolder
+	(*RemoveDiskRequest)(nil),   // 16: vmlet.v1.RemoveDiskRequest
+	(*RemoveDiskResponse)(nil),  // 17: vmlet.v1.RemoveDiskResponse
+	(*RebootRequest)(nil),       // 18: vmlet.v1.RebootRequest
+	(*RebootResponse)(nil),      // 19: vmlet.v1.RebootResponse
+	(*PauseRequest)(nil),        // 20: vmlet.v1.PauseRequest
+	(*PauseResponse)(nil),       // 21: vmlet.v1.PauseResponse
+	(*ResumeRequest)(nil),       // 22: vmlet.v1.ResumeRequest
+	(*ResumeResponse)(nil),      // 23: vmlet.v1.ResumeResponse
+	(*DoctorRequest)(nil),       // 24: vmlet.v1.DoctorRequest
+	(*DoctorResponse)(nil),      // 25: vmlet.v1.DoctorResponse
+	(*Check)(nil),               // 26: vmlet.v1.Check
+	(*VersionRequest)(nil),      // 27: vmlet.v1.VersionRequest
+	(*VersionResponse)(nil),     // 28: vmlet.v1.VersionResponse
 }
 var file_vmlet_v1_vmlet_proto_depIdxs = []int32{
-	5,  // 0: vmlet.v1.PullImageRequest.auth:type_name -> vmlet.v1.RegistryAuth
-	7,  // 1: vmlet.v1.PullImageResponse.progress:type_name -> vmlet.v1.PullProgress
-	8,  // 2: vmlet.v1.PullImageResponse.image:type_name -> vmlet.v1.Image
+	6,  // 0: vmlet.v1.PullImageRequest.auth:type_name -> vmlet.v1.RegistryAuth
+	8,  // 1: vmlet.v1.PullImageResponse.progress:type_name -> vmlet.v1.PullProgress
+	9,  // 2: vmlet.v1.PullImageResponse.image:type_name -> vmlet.v1.Image
 	0,  // 3: vmlet.v1.PullProgress.phase:type_name -> vmlet.v1.PullPhase
 	1,  // 4: vmlet.v1.Image.format:type_name -> vmlet.v1.DiskFormat
-	8,  // 5: vmlet.v1.ImportImageResponse.image:type_name -> vmlet.v1.Image
-	13, // 6: vmlet.v1.ListDisksResponse.disks:type_name -> vmlet.v1.Disk
-	14, // 7: vmlet.v1.Disk.holder:type_name -> vmlet.v1.DiskHolder
-	19, // 8: vmlet.v1.DoctorResponse.checks:type_name -> vmlet.v1.Check
-	2,  // 9: vmlet.v1.Check.level:type_name -> vmlet.v1.CheckLevel
-	3,  // 10: vmlet.v1.VersionResponse.accelerator:type_name -> vmlet.v1.Accelerator
-	4,  // 11: vmlet.v1.ImageService.PullImage:input_type -> vmlet.v1.PullImageRequest
-	9,  // 12: vmlet.v1.ImageService.ImportImage:input_type -> vmlet.v1.ImportImageRequest
-	11, // 13: vmlet.v1.DiskService.ListDisks:input_type -> vmlet.v1.ListDisksRequest
-	15, // 14: vmlet.v1.DiskService.RemoveDisk:input_type -> vmlet.v1.RemoveDiskRequest
-	17, // 15: vmlet.v1.NodeService.Doctor:input_type -> vmlet.v1.DoctorRequest
-	20, // 16: vmlet.v1.NodeService.Version:input_type -> vmlet.v1.VersionRequest
-	6,  // 17: vmlet.v1.ImageService.PullImage:output_type -> vmlet.v1.PullImageResponse
-	10, // 18: vmlet.v1.ImageService.ImportImage:output_type -> vmlet.v1.ImportImageResponse
-	12, // 19: vmlet.v1.DiskService.ListDisks:output_type -> vmlet.v1.ListDisksResponse
-	16, // 20: vmlet.v1.DiskService.RemoveDisk:output_type -> vmlet.v1.RemoveDiskResponse
-	18, // 21: vmlet.v1.NodeService.Doctor:output_type -> vmlet.v1.DoctorResponse
-	21, // 22: vmlet.v1.NodeService.Version:output_type -> vmlet.v1.VersionResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	9,  // 5: vmlet.v1.ImportImageResponse.image:type_name -> vmlet.v1.Image
+	14, // 6: vmlet.v1.ListDisksResponse.disks:type_name -> vmlet.v1.Disk
+	15, // 7: vmlet.v1.Disk.holder:type_name -> vmlet.v1.DiskHolder
+	2,  // 8: vmlet.v1.RebootRequest.mode:type_name -> vmlet.v1.RebootMode
+	2,  // 9: vmlet.v1.RebootResponse.mode:type_name -> vmlet.v1.RebootMode
+	26, // 10: vmlet.v1.DoctorResponse.checks:type_name -> vmlet.v1.Check
+	3,  // 11: vmlet.v1.Check.level:type_name -> vmlet.v1.CheckLevel
+	4,  // 12: vmlet.v1.VersionResponse.accelerator:type_name -> vmlet.v1.Accelerator
+	5,  // 13: vmlet.v1.ImageService.PullImage:input_type -> vmlet.v1.PullImageRequest
+	10, // 14: vmlet.v1.ImageService.ImportImage:input_type -> vmlet.v1.ImportImageRequest
+	12, // 15: vmlet.v1.DiskService.ListDisks:input_type -> vmlet.v1.ListDisksRequest
+	16, // 16: vmlet.v1.DiskService.RemoveDisk:input_type -> vmlet.v1.RemoveDiskRequest
+	18, // 17: vmlet.v1.VMService.Reboot:input_type -> vmlet.v1.RebootRequest
+	20, // 18: vmlet.v1.VMService.Pause:input_type -> vmlet.v1.PauseRequest
+	22, // 19: vmlet.v1.VMService.Resume:input_type -> vmlet.v1.ResumeRequest
+	24, // 20: vmlet.v1.NodeService.Doctor:input_type -> vmlet.v1.DoctorRequest
+	27, // 21: vmlet.v1.NodeService.Version:input_type -> vmlet.v1.VersionRequest
+	7,  // 22: vmlet.v1.ImageService.PullImage:output_type -> vmlet.v1.PullImageResponse
+	11, // 23: vmlet.v1.ImageService.ImportImage:output_type -> vmlet.v1.ImportImageResponse
+	13, // 24: vmlet.v1.DiskService.ListDisks:output_type -> vmlet.v1.ListDisksResponse
+	17, // 25: vmlet.v1.DiskService.RemoveDisk:output_type -> vmlet.v1.RemoveDiskResponse
+	19, // 26: vmlet.v1.VMService.Reboot:output_type -> vmlet.v1.RebootResponse
+	21, // 27: vmlet.v1.VMService.Pause:output_type -> vmlet.v1.PauseResponse
+	23, // 28: vmlet.v1.VMService.Resume:output_type -> vmlet.v1.ResumeResponse
+	25, // 29: vmlet.v1.NodeService.Doctor:output_type -> vmlet.v1.DoctorResponse
+	28, // 30: vmlet.v1.NodeService.Version:output_type -> vmlet.v1.VersionResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_vmlet_v1_vmlet_proto_init() }
@@ -1642,10 +2043,10 @@ func file_vmlet_v1_vmlet_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vmlet_v1_vmlet_proto_rawDesc), len(file_vmlet_v1_vmlet_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   18,
+			NumEnums:      5,
+			NumMessages:   24,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_vmlet_v1_vmlet_proto_goTypes,
 		DependencyIndexes: file_vmlet_v1_vmlet_proto_depIdxs,

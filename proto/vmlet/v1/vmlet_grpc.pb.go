@@ -331,6 +331,212 @@ var DiskService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	VMService_Reboot_FullMethodName = "/vmlet.v1.VMService/Reboot"
+	VMService_Pause_FullMethodName  = "/vmlet.v1.VMService/Pause"
+	VMService_Resume_FullMethodName = "/vmlet.v1.VMService/Resume"
+)
+
+// VMServiceClient is the client API for VMService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// VMService does to VMs what the CRI has no words for. A VM is named by the ID of its pod sandbox or of a container in it,
+// by the unique beginning of one, or by "NAMESPACE/POD". A name that fits more than one is INVALID_ARGUMENT and lists
+// them, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
+//
+// To the CRI a container is RUNNING throughout all of it, and ends as ever when its VM does.
+type VMServiceClient interface {
+	// Reboot has a guest boot anew, and returns when that was seen. Disks, addresses and the container stay; its command
+	// is started again. DEADLINE_EXCEEDED if it was not seen in time: the VM is left as it is, and a later poweroff of the
+	// guest is the end of its container. UNAVAILABLE without the agent that was to be asked. A second call of the same
+	// mode, or without one, joins the first; one of another mode takes its place, and the first is ABORTED. The reboot goes on when the
+	// caller goes away or vmlet is restarted.
+	Reboot(ctx context.Context, in *RebootRequest, opts ...grpc.CallOption) (*RebootResponse, error)
+	// Pause halts a VM's CPUs until Resume. Its memory, addresses and connections stay. Nothing in it answers: probes fail,
+	// exec is FAILED_PRECONDITION. A stop lets it go on first. Pausing a paused VM is a success.
+	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
+	// Resume lets a paused VM go on. Resuming one that runs is a success.
+	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+}
+
+type vMServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewVMServiceClient(cc grpc.ClientConnInterface) VMServiceClient {
+	return &vMServiceClient{cc}
+}
+
+func (c *vMServiceClient) Reboot(ctx context.Context, in *RebootRequest, opts ...grpc.CallOption) (*RebootResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebootResponse)
+	err := c.cc.Invoke(ctx, VMService_Reboot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseResponse)
+	err := c.cc.Invoke(ctx, VMService_Pause_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeResponse)
+	err := c.cc.Invoke(ctx, VMService_Resume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// VMServiceServer is the server API for VMService service.
+// All implementations must embed UnimplementedVMServiceServer
+// for forward compatibility.
+//
+// VMService does to VMs what the CRI has no words for. A VM is named by the ID of its pod sandbox or of a container in it,
+// by the unique beginning of one, or by "NAMESPACE/POD". A name that fits more than one is INVALID_ARGUMENT and lists
+// them, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
+//
+// To the CRI a container is RUNNING throughout all of it, and ends as ever when its VM does.
+type VMServiceServer interface {
+	// Reboot has a guest boot anew, and returns when that was seen. Disks, addresses and the container stay; its command
+	// is started again. DEADLINE_EXCEEDED if it was not seen in time: the VM is left as it is, and a later poweroff of the
+	// guest is the end of its container. UNAVAILABLE without the agent that was to be asked. A second call of the same
+	// mode, or without one, joins the first; one of another mode takes its place, and the first is ABORTED. The reboot goes on when the
+	// caller goes away or vmlet is restarted.
+	Reboot(context.Context, *RebootRequest) (*RebootResponse, error)
+	// Pause halts a VM's CPUs until Resume. Its memory, addresses and connections stay. Nothing in it answers: probes fail,
+	// exec is FAILED_PRECONDITION. A stop lets it go on first. Pausing a paused VM is a success.
+	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
+	// Resume lets a paused VM go on. Resuming one that runs is a success.
+	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	mustEmbedUnimplementedVMServiceServer()
+}
+
+// UnimplementedVMServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedVMServiceServer struct{}
+
+func (UnimplementedVMServiceServer) Reboot(context.Context, *RebootRequest) (*RebootResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reboot not implemented")
+}
+func (UnimplementedVMServiceServer) Pause(context.Context, *PauseRequest) (*PauseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pause not implemented")
+}
+func (UnimplementedVMServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedVMServiceServer) mustEmbedUnimplementedVMServiceServer() {}
+func (UnimplementedVMServiceServer) testEmbeddedByValue()                   {}
+
+// UnsafeVMServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to VMServiceServer will
+// result in compilation errors.
+type UnsafeVMServiceServer interface {
+	mustEmbedUnimplementedVMServiceServer()
+}
+
+func RegisterVMServiceServer(s grpc.ServiceRegistrar, srv VMServiceServer) {
+	// If the following call panics, it indicates UnimplementedVMServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&VMService_ServiceDesc, srv)
+}
+
+func _VMService_Reboot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebootRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).Reboot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_Reboot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).Reboot(ctx, req.(*RebootRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_Pause_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).Pause(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_Pause_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).Pause(ctx, req.(*PauseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_Resume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).Resume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_Resume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).Resume(ctx, req.(*ResumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// VMService_ServiceDesc is the grpc.ServiceDesc for VMService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var VMService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "vmlet.v1.VMService",
+	HandlerType: (*VMServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Reboot",
+			Handler:    _VMService_Reboot_Handler,
+		},
+		{
+			MethodName: "Pause",
+			Handler:    _VMService_Pause_Handler,
+		},
+		{
+			MethodName: "Resume",
+			Handler:    _VMService_Resume_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "vmlet/v1/vmlet.proto",
+}
+
+const (
 	NodeService_Doctor_FullMethodName  = "/vmlet.v1.NodeService/Doctor"
 	NodeService_Version_FullMethodName = "/vmlet.v1.NodeService/Version"
 )

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
+)
+
+func (a *app) pauseCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pause POD...",
+		Short: "Halt the CPUs of VMs",
+		Long: `Halts the CPUs of VMs until "vmletctl resume". Memory, addresses and connections stay, and
+nothing in the guest answers: a liveness probe will fail.`,
+		Example: `  vmletctl pause web`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
+			return a.each(args, func(ref string) error {
+				t, err := c.find(ctx, ref)
+				if err != nil {
+					return err
+				}
+				_, err = c.vms.Pause(ctx, &vmletv1.PauseRequest{Vm: t.sandbox.GetId()})
+				return err
+			})
+		}),
+	}
+}
