@@ -42,7 +42,7 @@ func TestRebootByEachWay(t *testing.T) {
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
 			qemu := pod.QEMU()
-			got, err := reboot(t.Context(), node, "default/reboots", mode)
+			got, err := reboot(t.Context(), node, "test/reboots", mode)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +113,7 @@ func TestAnIgnoredRebootIsDisarmed(t *testing.T) {
 	if st := pod.WaitExited(); st.GetExitCode() != 0 || st.GetReason() != "Completed" {
 		t.Errorf("the poweroff ended with %d %s (%s)", st.GetExitCode(), st.GetReason(), st.GetMessage())
 	}
-	if _, err := reboot(t.Context(), node, "default/deaf", 0); status.Code(err) != codes.FailedPrecondition {
+	if _, err := reboot(t.Context(), node, "test/deaf", 0); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("a reboot of what has ended: %v", err)
 	}
 }
@@ -125,7 +125,7 @@ func TestPausedVM(t *testing.T) {
 	boot := pod.WaitReady()
 	pod.Exec("sh", "-c", "(while :; do date +%s >>/ticks; sleep 0.2; done) >/dev/null 2>&1 </dev/null &")
 	pause := func() {
-		if _, err := node.VMs.Pause(t.Context(), &vmletv1.PauseRequest{Vm: "default/paused"}); err != nil {
+		if _, err := node.VMs.Pause(t.Context(), &vmletv1.PauseRequest{Vm: "test/paused"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -182,7 +182,7 @@ func TestKilledAtEveryStepOfAReboot(t *testing.T) {
 	node.StartNotServing("VMLET_FAILPOINT_RECORD=" + record)
 	node.WaitServing(time.Minute)
 	recovered := len(lines(t, record))
-	if _, err := reboot(t.Context(), node, "default/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI); err != nil {
+	if _, err := reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI); err != nil {
 		t.Fatal(err)
 	}
 	marks := lines(t, record)[recovered:]
@@ -200,7 +200,7 @@ func TestKilledAtEveryStepOfAReboot(t *testing.T) {
 		if err := os.WriteFile(kill, fmt.Appendf(nil, "%s %d", mark, seen[mark]), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := reboot(t.Context(), node, "default/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI); err == nil {
+		if _, err := reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI); err == nil {
 			t.Errorf("failpoint %s, pass %d, was never reached", mark, seen[mark])
 			continue
 		}
@@ -219,7 +219,8 @@ func TestKilledAtEveryStepOfAReboot(t *testing.T) {
 		if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
 			t.Fatalf("killed at %s: the container is %s: %s", mark, st.GetState(), st.GetMessage())
 		}
-		got, err := reboot(t.Context(), node, "default/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI)
+		pod.Exec("true") // it is up
+		got, err := reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI)
 		if err != nil {
 			t.Fatalf("killed at %s: again: %v", mark, err)
 		}
