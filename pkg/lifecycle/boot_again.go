@@ -24,15 +24,21 @@ func rebootsBy(c vm.Container, e exitEvidence) bool {
 	if intent.Booting {
 		return true // it was judged before
 	}
-	return intent.Asked && intent.Mode == vm.RebootACPI && judge(e).Reason == vm.ReasonCompleted && !e.at.After(intent.Deadline)
+	pressed := intent.Pressed || intent.Asked && intent.Mode == vm.RebootACPI
+	return pressed && judge(e).Reason == vm.ReasonCompleted && !e.at.After(intent.Deadline)
 }
 
-// bootAgain gives a container whose guest has powered off to boot anew another QEMU, on the same disks, addresses, cgroup
-// and log. Under the sandbox's lock. It does what is left to do of an earlier try. The container exits if it cannot be
-// done; where libvirt is away it is tried again.
+// bootAgain gives a container whose guest has powered off to boot anew another QEMU, on the same disks, addresses and log.
+// Under the sandbox's lock. It does what is left to do of an earlier try. The container exits if it cannot be done, or was
+// asked to stop meanwhile; where libvirt is away it is tried again.
 func (s *Service) bootAgain(ctx context.Context, c vm.Container) error {
+	if c.Status.Stop != nil {
+		return s.destroyContainer(ctx, c)
+	}
 	if op := s.reboots.of(c.ID); op != nil {
-		op.calm()
+		if err := op.calmed(ctx); err != nil {
+			return err
+		}
 	}
 	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
 	if err != nil {
@@ -45,7 +51,7 @@ func (s *Service) bootAgain(ctx context.Context, c vm.Container) error {
 	if err := s.follow(ctx, c); err != nil { // after a restart of vmlet nobody does yet
 		return err
 	}
-	if err := s.launch(ctx, sb, c); err != nil {
+	if err := s.relaunch(ctx, sb, c); err != nil {
 		if errdefs.IsUnavailable(err) || ctx.Err() != nil {
 			return fmt.Errorf("boot sandbox %s again: %w", sb.ID, err)
 		}
@@ -59,6 +65,18 @@ func (s *Service) bootAgain(ctx context.Context, c vm.Container) error {
 	s.reboots.tell(sb.ID)
 	s.sample.soon()
 	return nil
+}
+
+// relaunch does what bootVM does of a boot's work on the host, as far as it is not done.
+func (s *Service) relaunch(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
+	d, err := s.deps.Hypervisor.Domain(ctx, sb.ID)
+	if err != nil {
+		return err
+	}
+	if err := s.prepareHost(ctx, sb, c, !d.State.Active()); err != nil {
+		return err
+	}
+	return s.launch(ctx, sb, c)
 }
 
 func (s *Service) recordBooting(c vm.Container) (vm.Container, error) {
@@ -80,4 +98,24 @@ func (s *Service) giveUpBooting(ctx context.Context, c vm.Container, cause error
 		return errors.Join(cause, err)
 	}
 	return s.failStart(ctx, c, fmt.Errorf("the guest powered off to reboot and could not be booted again: %w", cause))
+}
+
+// bootAgainLater goes on with booting a VM again where recovery could not: nobody else would.
+func (s *Service) bootAgainLater(sandboxID string) {
+	if c, ok := s.liveContainer(sandboxID); ok && c.Status.Reboot != nil && c.Status.Reboot.Booting {
+		s.work.Go(func() { s.look(s.life, sandboxID) })
+	}
+}
+
+// dropReboots forgets the reboots of a sandbox whose VM cannot be booted again: its network is gone.
+func (s *Service) dropReboots(sandboxID string) error {
+	for _, c := range s.containersOf(sandboxID) {
+		if c.Status.Reboot == nil {
+			continue
+		}
+		if _, err := s.recordReboot(c, "reboot lost", nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }

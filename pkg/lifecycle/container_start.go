@@ -73,24 +73,12 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	if err := s.follow(ctx, c); err != nil {
 		return err
 	}
-	if len(c.Status.Shares) > 0 {
-		// Made with the container. What a restart of a vmlet with a mount namespace of its own
-		// has lost is made again.
-		if _, err := s.deps.Shares.Create(ctx, sb.ID, c.Status.Shares); err != nil {
-			return fmt.Errorf("shares: %w", err)
-		}
-	}
 	if !s.cfg.LibvirtCgroups {
-		if c.Status.State == vm.ContainerCreated {
-			// An earlier boot's group that could not be removed: its OOM kills are not ours.
-			if err := s.removeCgroup(ctx, sb); err != nil {
-				return fmt.Errorf("remove an earlier cgroup: %w", err)
-			}
-		}
 		rev.Add("cgroup", func(ctx context.Context) error { return s.removeCgroup(ctx, sb) })
-		if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Present(), c.Present())); err != nil {
-			return fmt.Errorf("make the cgroup: %w", err)
-		}
+	}
+	// An earlier boot's group that could not be removed: its OOM kills are not ours.
+	if err := s.prepareHost(ctx, sb, c, c.Status.State == vm.ContainerCreated); err != nil {
+		return err
 	}
 	rev.Add("domain start", func(ctx context.Context) error { return s.deps.Hypervisor.Destroy(ctx, sb.ID) })
 	if err := s.launch(ctx, sb, c); err != nil {
@@ -104,6 +92,29 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 		return err
 	}
 	rev.Success()
+	return nil
+}
+
+// prepareHost makes what QEMU is to find: the tree of the share, and the VM's cgroup, anew if there is no QEMU in it.
+func (s *Service) prepareHost(ctx context.Context, sb vm.Sandbox, c vm.Container, anew bool) error {
+	if len(c.Status.Shares) > 0 {
+		// Made with the container. What a restart of a vmlet with a mount namespace of its own
+		// has lost is made again.
+		if _, err := s.deps.Shares.Create(ctx, sb.ID, c.Status.Shares); err != nil {
+			return fmt.Errorf("shares: %w", err)
+		}
+	}
+	if s.cfg.LibvirtCgroups {
+		return nil
+	}
+	if anew {
+		if err := s.removeCgroup(ctx, sb); err != nil {
+			return fmt.Errorf("remove an earlier cgroup: %w", err)
+		}
+	}
+	if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Present(), c.Present())); err != nil {
+		return fmt.Errorf("make the cgroup: %w", err)
+	}
 	return nil
 }
 

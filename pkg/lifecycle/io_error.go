@@ -78,6 +78,9 @@ func (s *Service) letGoOn(ctx context.Context, sandboxID string) error {
 	if err != nil || !restsForIOError(d) {
 		return err
 	}
+	if c, ok := s.liveContainer(sandboxID); ok && c.Status.Paused {
+		return nil // who paused it lets it go on
+	}
 	log.From(ctx).Info("the guest goes on after a failure of its disk")
 	return s.deps.Hypervisor.Resume(ctx, sandboxID)
 }

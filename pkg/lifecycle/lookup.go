@@ -57,6 +57,9 @@ func (s *Service) liveContainer(sandboxID string) (vm.Container, bool) {
 	return vm.Container{}, false
 }
 
+// mostCandidates is how many IDs an error lists that were not meant all.
+const mostCandidates = 5
+
 func find[T any](records Records[T], what, ref string, id func(T) (string, bool)) (T, error) {
 	var zero T
 	v, err := records.Get(ref)
@@ -81,6 +84,12 @@ func find[T any](records Records[T], what, ref string, id func(T) (string, bool)
 	case 1:
 		return *matches[0], nil
 	default:
-		return zero, fmt.Errorf("%s %q is the beginning of %d IDs; give more digits: %w", what, ref, len(matches), errdefs.ErrInvalidArgument)
+		var ids []string
+		for _, m := range matches[:min(len(matches), mostCandidates)] {
+			one, _ := id(*m)
+			ids = append(ids, one)
+		}
+		return zero, fmt.Errorf("%s %q is the beginning of %d IDs, such as %s; give more digits: %w",
+			what, ref, len(matches), strings.Join(ids, ", "), errdefs.ErrInvalidArgument)
 	}
 }

@@ -66,6 +66,12 @@ func (s *Service) seeToMain(ctx context.Context, sb vm.Sandbox, c vm.Container, 
 		if err == nil {
 			continue
 		}
+		if latest, getErr := s.deps.Store.Containers.Get(c.ID); getErr == nil {
+			now = latest // it may have been started, paused or asked to reboot since
+		}
+		if now.Status.Paused || now.Status.Reboot != nil {
+			agent = patient(timeout) // that is nothing the guest takes its time for
+		}
 		fatal := !mayPass(err) || !now.Status.MainStarted && !time.Now().Before(agent.until)
 		switch {
 		case ctx.Err() != nil:
@@ -74,7 +80,7 @@ func (s *Service) seeToMain(ctx context.Context, sb vm.Sandbox, c vm.Container, 
 			s.attendants.setBegun(c.ID, false)
 			agent, wait = patient(timeout), settleRetry
 		case fatal:
-			err = s.keepMainExit(ctx, c, vm.MainExit{Code: startErrorCode, StartError: err.Error(), At: s.now()})
+			err = s.keepMainExit(ctx, now, vm.MainExit{Code: startErrorCode, StartError: err.Error(), At: s.now()})
 			if err == nil {
 				continue
 			}
@@ -159,7 +165,8 @@ func (s *Service) startMain(ctx context.Context, c vm.Container) error {
 var errRebooting = errors.New("the guest was asked to reboot, which ends its command")
 
 // keepMainExit puts the end of the command on record, once. It was at some
-// time while the container ran, whatever the guest's clock says.
+// time while the container ran, whatever the guest's clock says. c is the container as it was before the command's end was
+// heard of: what ended in an earlier boot ended with that.
 func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.MainExit) error {
 	unlock, err := s.locks.Lock(ctx, c.SandboxID)
 	if err != nil {
@@ -171,7 +178,10 @@ func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.Main
 		if st.State != vm.ContainerRunning {
 			return st, nil
 		}
-		if st.Reboot != nil && st.Reboot.Asked && st.Stop == nil && exit.StartError == "" {
+		if !st.BootedAt.Equal(c.Status.BootedAt) {
+			return st, errRebooted
+		}
+		if r := st.Reboot; r != nil && r.Asked && now.Before(r.Deadline) && st.Stop == nil && exit.StartError == "" {
 			return st, errRebooting
 		}
 		if exit.At.Before(st.StartedAt) || exit.At.After(now) {

@@ -20,9 +20,7 @@ func (s *Service) Pause(ctx context.Context, ref string) error {
 	if err != nil {
 		return fmt.Errorf("pause: %w", err)
 	}
-	return s.observed("vm_pause", func() error {
-		return s.withVM(ctx, "pause", c, s.pause)
-	})
+	return s.powerCall(ctx, "pause", c, s.pause)
 }
 
 // Resume lets the CPUs of a VM go on after Pause. ref is as in vmOf. Resuming a VM that runs is a success.
@@ -31,8 +29,13 @@ func (s *Service) Resume(ctx context.Context, ref string) error {
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
-	return s.observed("vm_resume", func() error {
-		return s.withVM(ctx, "resume", c, s.resume)
+	return s.powerCall(ctx, "resume", c, s.resume)
+}
+
+// powerCall does something to a VM that goes on when its caller goes away: libvirt would do it later, when it is undone.
+func (s *Service) powerCall(ctx context.Context, what string, c vm.Container, do func(context.Context, vm.Container) error) error {
+	return s.shareErr(ctx, what+" "+c.ID, func(ctx context.Context) error {
+		return s.observed("vm_"+what, func() error { return s.withVM(ctx, what, c, do) })
 	})
 }
 
@@ -53,12 +56,14 @@ func (s *Service) withVM(ctx context.Context, what string, c vm.Container, do fu
 }
 
 func (s *Service) pause(ctx context.Context, c vm.Container) (err error) {
-	if c.Status.Stop != nil || c.Status.Reboot != nil {
+	if c.Status.Stop != nil || c.Status.MainExit != nil || c.Status.Reboot != nil {
 		return fmt.Errorf("its guest was asked to power off or to reboot, which it could not: %w", errdefs.ErrFailedPrecondition)
 	}
 	rev := revert.New(ctx)
 	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
-	rev.Add("pause", func(ctx context.Context) error { return s.resume(ctx, c) })
+	if !c.Status.Paused {
+		rev.Add("pause", func(ctx context.Context) error { return s.resume(ctx, c) })
+	}
 	if err := s.recordPaused(c, true); err != nil {
 		return err
 	}
@@ -71,6 +76,9 @@ func (s *Service) pause(ctx context.Context, c vm.Container) (err error) {
 
 // resume lets a VM go on, under the sandbox's lock.
 func (s *Service) resume(ctx context.Context, c vm.Container) error {
+	if c.Status.Reboot != nil && c.Status.Reboot.Booting {
+		return errBooting // its network is not wired yet
+	}
 	if err := s.deps.Hypervisor.Resume(ctx, c.SandboxID); err != nil {
 		return err
 	}

@@ -73,12 +73,17 @@ func (s *Service) beginReboot(ctx context.Context, c vm.Container, req vm.Reboot
 		return nil, fmt.Errorf("it is being stopped: %w", errdefs.ErrFailedPrecondition)
 	case c.Status.Paused:
 		return nil, fmt.Errorf("it is paused, resume it first: %w", errdefs.ErrFailedPrecondition)
+	case c.Status.Reboot != nil && c.Status.Reboot.Booting:
+		return nil, errBooting
 	}
 	if op := s.reboots.of(c.ID); op != nil && (req.Mode == op.mode || req.Mode == vm.RebootAny) {
 		return op, nil
 	}
 	now := s.now()
-	intent := vm.RebootIntent{Mode: req.Mode, RequestedAt: now, Begin: now.Add(req.Delay), Deadline: now.Add(req.Delay + req.Wait)}
+	intent := vm.RebootIntent{ID: newID(), Mode: req.Mode, RequestedAt: now, Begin: now.Add(req.Delay), Deadline: now.Add(req.Delay + req.Wait)}
+	if old := c.Status.Reboot; old != nil { // what it has asked for may still come
+		intent.Pressed = old.Pressed || old.Asked && old.Mode == vm.RebootACPI
+	}
 	if c, err = s.recordReboot(c, "reboot intended", &intent); err != nil {
 		return nil, err
 	}
@@ -150,7 +155,12 @@ func (s *Service) seeRebootThrough(ctx context.Context, c vm.Container, op *rebo
 	if s.life.Err() != nil {
 		return did, fmt.Errorf("the reboot goes on after the next start of vmlet: %w", errdefs.ErrUnavailable)
 	}
-	return did, errors.Join(err, s.endReboot(context.WithoutCancel(ctx), c, op))
+	if endErr := s.endReboot(context.WithoutCancel(ctx), c, op); endErr != nil {
+		s.work.Go(func() { //nolint:contextcheck // it outlives the reboot
+			again(log.With(s.life, zap.String("sandbox", c.SandboxID)), "a reboot that is over", func(ctx context.Context) error { return s.endReboot(ctx, c, op) })
+		})
+	}
+	return did, err
 }
 
 func (s *Service) rebootGuest(ctx context.Context, c vm.Container, op *reboot, begin time.Time) (vm.Rebooted, error) {
@@ -159,6 +169,13 @@ func (s *Service) rebootGuest(ctx context.Context, c vm.Container, op *reboot, b
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+	if ctx.Err() == nil && op.before != nil {
+		if err := op.before.calmed(ctx); err != nil {
+			return vm.Rebooted{}, err
+		}
+	}
+	if ctx.Err() != nil { // both may be: too late is too late
 		return vm.Rebooted{}, ctx.Err()
 	}
 	intent, err := s.askToReboot(ctx, c, op)
@@ -166,7 +183,7 @@ func (s *Service) rebootGuest(ctx context.Context, c vm.Container, op *reboot, b
 		return vm.Rebooted{}, err
 	}
 	did := vm.Rebooted{Mode: intent.Mode, Was: intent.Was}
-	did.Boot, err = s.awaitBoot(ctx, c, op, intent.Was)
+	did.Boot, err = s.awaitBoot(ctx, c, op, intent)
 	return did, err
 }
 
@@ -178,6 +195,10 @@ func (s *Service) askToReboot(ctx context.Context, c vm.Container, op *reboot) (
 	if !asked {
 		intent.Asked = true
 		intent.Mode, intent.Was = s.chooseReboot(ctx, c, intent.Mode)
+		if ctx.Err() != nil {
+			return intent, ctx.Err()
+		}
+		op.drain()
 		if err := s.withVM(ctx, "ask", c, func(_ context.Context, c vm.Container) error {
 			switch {
 			case c.Status.Stop != nil || c.Status.MainExit != nil:
@@ -196,7 +217,7 @@ func (s *Service) askToReboot(ctx context.Context, c vm.Container, op *reboot) (
 	switch {
 	case intent.Mode == vm.RebootACPI:
 		s.hastenExit(ctx, c)
-		op.press(func() { s.pressButton(c) }) //nolint:contextcheck // a press that was begun must have ended: see calm
+		op.press(func() { s.pressButton(c) })
 		return intent, nil
 	case asked:
 		return intent, nil
@@ -222,36 +243,40 @@ func (s *Service) chooseReboot(ctx context.Context, c vm.Container, mode vm.Rebo
 	return vm.RebootACPI, ""
 }
 
+// pressButton presses it, and returns when libvirt has answered: a QEMU that hangs is not asked twice.
 func (s *Service) pressButton(c vm.Container) {
-	ctx, cancel := context.WithTimeout(s.life, askTimeout)
-	defer cancel()
-	if err := s.deps.Hypervisor.PowerButton(ctx, c.SandboxID); err != nil {
-		log.From(ctx).Debug("the power button was not pressed", zap.String("container", c.ID), zap.Error(err))
+	if err := s.deps.Hypervisor.PowerButton(s.life, c.SandboxID); err != nil {
+		log.From(s.life).Debug("the power button was not pressed", zap.String("container", c.ID), zap.Error(err))
 	}
 }
 
-// awaitBoot returns the boot ID once it is not the one of before; "" where that is not known, once the machine began again.
-func (s *Service) awaitBoot(ctx context.Context, c vm.Container, op *reboot, was string) (boot string, err error) {
+// awaitBoot returns the boot ID once it is not the one of before. Where that is not known it returns "" once the machine
+// began again: by ACPI that is another QEMU of ours, and else what libvirt has seen.
+func (s *Service) awaitBoot(ctx context.Context, c vm.Container, op *reboot, asked vm.RebootIntent) (boot string, err error) {
 	for {
-		if was != "" {
+		if asked.Was != "" {
 			boot, err := s.deps.Guest.AwaitAgent(ctx, c.SandboxID)
-			if err != nil || boot != was {
+			if err != nil || boot != asked.Was {
 				return boot, err
 			}
 		}
 		select {
 		case <-op.news:
-			if was == "" {
-				return "", nil
-			}
 		case <-ctx.Done():
 			return "", ctx.Err()
+		}
+		if asked.Was != "" {
+			continue
+		}
+		now, err := s.deps.Store.Containers.Get(c.ID)
+		if err != nil || asked.Mode != vm.RebootACPI || !now.Status.BootedAt.Equal(c.Status.BootedAt) {
+			return "", err
 		}
 	}
 }
 
-// endReboot forgets the intent: from now on a poweroff is a poweroff. Another reboot's intent is left alone, and that of a VM
-// which is off and still to be booted again.
+// endReboot forgets the intent: from now on a poweroff is a poweroff. Another reboot's intent is left alone, and that of a
+// guest which has powered off for this one: that is settled as it was meant.
 func (s *Service) endReboot(ctx context.Context, c vm.Container, op *reboot) error {
 	ctx, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
@@ -265,6 +290,10 @@ func (s *Service) endReboot(ctx context.Context, c vm.Container, op *reboot) err
 		return nil
 	}
 	if err != nil || !op.stands(now) || now.Status.Reboot.Booting {
+		return err
+	}
+	d, err := s.deps.Hypervisor.Domain(ctx, c.SandboxID)
+	if err != nil || !d.State.Active() {
 		return err
 	}
 	_, err = s.recordReboot(now, "reboot over", nil)

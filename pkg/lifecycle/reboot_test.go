@@ -347,7 +347,7 @@ func TestARebootEndsTheCommandAndNotTheContainer(t *testing.T) {
 		if err := w.svc.StartContainer(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
+		time.Sleep(time.Hour) // longer than an agent is waited for
 		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootAgent})
 		w.guest.EndMain(sb, vm.MainExit{Code: 143, Signal: 15, At: time.Now()})
 		time.Sleep(5 * time.Second)
@@ -461,4 +461,169 @@ func TestTheVMOfAName(t *testing.T) {
 	for ref, class := range map[string]error{"": errdefs.ErrNotFound, "nobody": errdefs.ErrNotFound, "default/b": errdefs.ErrNotFound, other: errdefs.ErrFailedPrecondition} {
 		mustBe(t, w.svc.Resume(t.Context(), ref), class)
 	}
+}
+
+// A boot by another QEMU is prepared as the first one was.
+func TestABootAgainHasItsCgroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.running("a")
+		w.guest.SetSilent(sb, true)
+		before := len(w.cgroups.Calls())
+		if got := <-w.rebooting(c, vm.RebootRequest{Mode: vm.RebootACPI}); got.err != nil {
+			t.Fatal(got.err)
+		}
+		calls := slices.DeleteFunc(w.cgroups.Calls()[before:], func(c string) bool { return strings.HasPrefix(c, "Usage") })
+		for i, want := range []string{"Remove", "Create", "Place"} {
+			if i >= len(calls) || !strings.HasPrefix(calls[i], want) {
+				t.Fatalf("calls %v, want a removal, a creation and QEMU in it", calls)
+			}
+		}
+	})
+}
+
+// What was seen before the guest was asked is not its answer.
+func TestAnEarlierRebootIsNotTheOneThatWasAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hypervisor.IgnorePowerButton()
+		sb, c := w.running("a")
+		w.guest.SetSilent(sb, true)
+		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootACPI, Delay: time.Hour})
+		w.hypervisor.Reboot(sb)
+		time.Sleep(time.Hour + 10*time.Second)
+		w.hypervisor.Reboot(sb)
+		synctest.Wait()
+		select {
+		case got := <-ended:
+			t.Errorf("%+v", got)
+		default:
+		}
+		w.hypervisor.PowerOff(sb)
+		if got := <-ended; got.err != nil {
+			t.Error(got.err)
+		}
+		w.runsOn(c)
+		if got := w.count("Start " + sb); got != 2 {
+			t.Errorf("QEMU was started %d times", got)
+		}
+	})
+}
+
+func TestAnAgentThatSaysYesAndDoesNothingHasNotRebooted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.guest.IgnoreReboot()
+		sb, c := w.running("a")
+		w.guest.SetForeign(sb)
+		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootAgent, Delay: time.Hour, Wait: 10 * time.Second})
+		w.hypervisor.Reboot(sb) // by itself, before it was asked
+		mustBe(t, (<-ended).err, context.DeadlineExceeded)
+	})
+}
+
+// A guest that was asked by the button may obey it although another way was tried since.
+func TestAButtonThatWasPressedIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hypervisor.IgnorePowerButton()
+		w.guest.IgnoreReboot()
+		sb, c := w.running("a")
+		first := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootACPI})
+		second := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootAgent})
+		mustBe(t, (<-first).err, errdefs.ErrAborted)
+		w.hypervisor.PowerOff(sb)
+		synctest.Wait()
+		w.guest.Boot(sb)
+		if got := <-second; got.err != nil {
+			t.Error(got.err)
+		}
+		w.runsOn(c)
+	})
+}
+
+// Nothing of a VM that is being booted again is another call's to change, but for its end.
+func TestAVMThatIsBeingBootedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.running("a")
+		for range 3 {
+			w.network.FailNext("Wire", errdefs.ErrUnavailable)
+		}
+		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootACPI, Wait: time.Second})
+		mustBe(t, (<-ended).err, context.DeadlineExceeded)
+		_, err := w.svc.Reboot(t.Context(), c, vm.RebootRequest{Mode: vm.RebootReset})
+		mustBe(t, err, errdefs.ErrUnavailable)
+		mustBe(t, w.svc.Resume(t.Context(), c), errdefs.ErrUnavailable)
+		if err := w.svc.StopContainer(t.Context(), c, 0); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		w.exit(c)
+		if got := w.stateOf(sb); got != vm.DomainShutoff {
+			t.Errorf("the domain is %s", got)
+		}
+	})
+}
+
+func TestTheEndOfACommandIsHeardAlsoWhereAnIntentWasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.guest.IgnoreReboot()
+		sb := w.sandbox("a")
+		spec := containerSpec(0)
+		spec.Command = []string{"work"}
+		c, err := w.svc.CreateContainer(t.Context(), sb, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.svc.StartContainer(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootAgent, Wait: 10 * time.Second})
+		w.hypervisor.Disconnect() // whether the guest has powered off is not known
+		mustBe(t, (<-ended).err, context.DeadlineExceeded)
+		w.guest.EndMain(sb, vm.MainExit{Code: 3, At: time.Now()})
+		time.Sleep(time.Minute)
+		if st := w.container(c).Status; st.MainExit == nil || st.MainExit.Code != 3 {
+			t.Errorf("the end of the command is not on record: %+v", st)
+		}
+		w.hypervisor.Reconnect()
+		time.Sleep(5 * time.Minute)
+		if exit := w.exit(c); exit.Code != 3 {
+			t.Errorf("exit = %+v", exit)
+		}
+	})
+}
+
+func TestAPauseThatIsRepeatedAndFailsLeavesThePause(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.running("a")
+	if err := w.svc.Pause(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	w.hypervisor.FailNext("Pause", errors.New("no"))
+	if err := w.svc.Pause(t.Context(), c); err == nil {
+		t.Error("no error")
+	}
+	if !w.container(c).Status.Paused || w.stateOf(sb) != vm.DomainPaused {
+		t.Errorf("%+v, the domain is %s", w.container(c).Status, w.stateOf(sb))
+	}
+}
+
+func TestAPausedGuestWhoseDiskFailedStaysPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.running("a")
+		w.hypervisor.IOError(sb)
+		if err := w.svc.Pause(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		w.afterRests(sb, time.Minute, vm.DomainPaused)
+		if err := w.svc.Resume(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		w.afterRests(sb, time.Minute, vm.DomainRunning)
+	})
 }

@@ -17,6 +17,7 @@ import (
 var (
 	errNoReboot      = fmt.Errorf("the guest was not seen to boot anew in time; it is left as it is: %w", context.DeadlineExceeded)
 	errEndedInstead  = fmt.Errorf("the VM has ended: %w", errdefs.ErrFailedPrecondition)
+	errBooting       = fmt.Errorf("its guest has powered off to reboot and is being booted again: %w", errdefs.ErrUnavailable)
 	errAnotherReboot = fmt.Errorf("a reboot of another mode took its place: %w", errdefs.ErrAborted)
 )
 
@@ -28,11 +29,11 @@ type reboots struct {
 
 // reboot is one under way. done is closed after result and err are set.
 type reboot struct {
-	sandboxID   string
-	mode        vm.RebootMode
-	requestedAt time.Time
-	ctx         context.Context //nolint:containedctx // the reboot's own: it outlives its caller
-	end         context.CancelCauseFunc
+	id        string
+	sandboxID string
+	mode      vm.RebootMode
+	ctx       context.Context //nolint:containedctx // the reboot's own: it outlives its caller
+	end       context.CancelCauseFunc
 	// news has one slot: something was seen that may be the reboot.
 	news chan struct{}
 	done chan struct{}
@@ -40,7 +41,10 @@ type reboot struct {
 	result vm.Rebooted
 	err    error
 
-	calmed   sync.Once
+	// before is the reboot whose place this one has taken, nil for none.
+	before *reboot
+	// enough is closed when the button is to be pressed no more; pressing are the presses under way.
+	calming  sync.Once
 	enough   chan struct{}
 	pressing sync.WaitGroup
 }
@@ -49,7 +53,7 @@ type reboot struct {
 func (r *reboots) begin(life context.Context, c vm.Container) *reboot {
 	ctx, end := context.WithCancelCause(life)
 	op := &reboot{
-		sandboxID: c.SandboxID, mode: c.Status.Reboot.Mode, requestedAt: c.Status.Reboot.RequestedAt, ctx: ctx, end: end,
+		id: c.Status.Reboot.ID, sandboxID: c.SandboxID, mode: c.Status.Reboot.Mode, ctx: ctx, end: end,
 		news: make(chan struct{}, 1), done: make(chan struct{}), enough: make(chan struct{}),
 	}
 	r.mu.Lock()
@@ -59,6 +63,8 @@ func (r *reboots) begin(life context.Context, c vm.Container) *reboot {
 	}
 	if old := r.m[c.ID]; old != nil {
 		old.end(errAnotherReboot)
+		old.calm()
+		op.before = old
 	}
 	r.m[c.ID] = op
 	return op
@@ -100,7 +106,15 @@ func (r *reboots) tell(sandboxID string) {
 
 // stands tells whether this is the reboot that is on record.
 func (op *reboot) stands(c vm.Container) bool {
-	return c.Status.Reboot != nil && c.Status.Reboot.RequestedAt.Equal(op.requestedAt)
+	return c.Status.Reboot != nil && c.Status.Reboot.ID == op.id
+}
+
+// drain forgets what was seen before the guest is asked.
+func (op *reboot) drain() {
+	select {
+	case <-op.news:
+	default:
+	}
 }
 
 // press presses the power button now, and again until calm.
@@ -109,6 +123,11 @@ func (op *reboot) press(button func()) {
 		again := time.NewTicker(askAgain)
 		defer again.Stop()
 		for {
+			select {
+			case <-op.enough:
+				return
+			default:
+			}
 			button()
 			select {
 			case <-again.C:
@@ -119,8 +138,27 @@ func (op *reboot) press(button func()) {
 	})
 }
 
-// calm ends the pressing, and returns when no press is under way: one that came late would power off the next boot.
-func (op *reboot) calm() {
-	op.calmed.Do(func() { close(op.enough) })
-	op.pressing.Wait()
+// calm ends the pressing. A press may still be under way.
+func (op *reboot) calm() { op.calming.Do(func() { close(op.enough) }) }
+
+// calmed is calm, and returns when no press is under way: one that came late would power off the next boot. libvirt
+// answers each once QEMU is gone. Unavailable if it has not when ctx ends.
+func (op *reboot) calmed(ctx context.Context) error {
+	op.calm()
+	if op.before != nil {
+		if err := op.before.calmed(ctx); err != nil {
+			return err
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		op.pressing.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("a press of the power button is still under way: %w", errdefs.ErrUnavailable)
+	}
 }

@@ -95,6 +95,7 @@ func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, doma
 			defer cancel()
 			if err := s.recoverSandbox(ctx, sb, seen[sb.ID], domains[sb.ID]); err != nil {
 				log.From(ctx).Error("sandbox not recovered; stop or remove it to try again", zap.Error(err))
+				s.bootAgainLater(sb.ID)
 			}
 			return nil
 		})
@@ -141,6 +142,9 @@ func (s *Service) undoSandbox(ctx context.Context, sb vm.Sandbox) error {
 // back, the CNI leases above all. A VM that still runs is left to run, cut off as it
 // is: only who orchestrates it may end it.
 func (s *Service) loseSandbox(ctx context.Context, sb vm.Sandbox, o observed, d vm.Domain) error {
+	if err := s.dropReboots(sb.ID); err != nil {
+		return err
+	}
 	if err := s.recoverContainers(ctx, sb.ID, o, d); err != nil {
 		return err
 	}
@@ -222,10 +226,7 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 		return err
 	}
 	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
-	if err := s.agreeOnPause(ctx, c); err != nil {
-		return err
-	}
-	if err := s.resumeReboot(ctx, c); err != nil {
+	if err := errors.Join(s.agreeOnPause(ctx, c), s.resumeReboot(ctx, c)); err != nil {
 		return err
 	}
 	if err := s.limitAgain(ctx, sb, c); err != nil {

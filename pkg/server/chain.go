@@ -138,6 +138,7 @@ func (c *chain) report(ctx context.Context, method string, o outcome) {
 		return
 	}
 	fields := []zap.Field{zap.String("method", name), zap.Stringer("code", code), zap.Duration("took", o.took)}
+	fields = append(fields, callerFields(ctx)...)
 	fields = append(fields, newIDFields(o.req, o.resp)...)
 	if o.err != nil {
 		fields = append(fields, zap.String("error", status.Convert(o.err).Message()))

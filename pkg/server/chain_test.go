@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,6 +120,9 @@ func TestLinesNameTheirRequestAndWhatItIsAbout(t *testing.T) {
 	if line["method"] != "runtime.v1.RuntimeService/StartContainer" || line["code"] != "NotFound" || line["error"] != "start container c1: not found" {
 		t.Errorf("outcome is %v", line)
 	}
+	if line["pid"] != int32(os.Getpid()) || line["uid"] != uint32(os.Getuid()) {
+		t.Errorf("the caller is told as %v of user %v", line["pid"], line["uid"])
+	}
 	if _, ok := line["took"]; !ok {
 		t.Error("outcome has no duration")
 	}
@@ -128,6 +133,26 @@ func TestLinesNameTheirRequestAndWhatItIsAbout(t *testing.T) {
 	all := r.log.FilterMessage("call").All()
 	if got := all[len(all)-1].ContextMap()["sandbox"]; got != "made" {
 		t.Errorf("the sandbox that was made is told as %v", got)
+	}
+}
+
+// vmRequest is a message as those of vmlet.v1 that are about a VM.
+type vmRequest string
+
+func (r vmRequest) GetVm() string { return string(r) }
+
+func TestACallOfAVMNamesIt(t *testing.T) {
+	for _, tc := range []struct {
+		message any
+		want    []zap.Field
+	}{
+		{vmRequest("default/web"), []zap.Field{zap.String("vm", "default/web")}},
+		{vmRequest(""), nil},
+		{&runtimeapi.StopContainerRequest{ContainerId: "c1"}, []zap.Field{zap.String("container", "c1")}},
+	} {
+		if got := idFields(tc.message); !slices.Equal(got, tc.want) {
+			t.Errorf("%T: %v, want %v", tc.message, got, tc.want)
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import "go.uber.org/zap"
 type (
 	ofSandbox   interface{ GetPodSandboxId() string }
 	ofContainer interface{ GetContainerId() string }
+	// ofVM names a VM by the ID of a sandbox or a container, or by its pod.
+	ofVM interface{ GetVm() string }
 )
 
 // idFields are the IDs in a message.
@@ -18,6 +20,9 @@ func idFields(message any) []zap.Field {
 	}
 	if m, ok := message.(ofContainer); ok && m.GetContainerId() != "" {
 		fields = append(fields, zap.String("container", m.GetContainerId()))
+	}
+	if m, ok := message.(ofVM); ok && m.GetVm() != "" {
+		fields = append(fields, zap.String("vm", m.GetVm()))
 	}
 	return fields
 }

@@ -93,6 +93,7 @@ func New(ctx context.Context, cfg Config, register func(grpc.ServiceRegistrar)) 
 		}
 	}
 	s.grpc = grpc.NewServer(
+		grpc.Creds(peerCredentials{}),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.UnaryInterceptor(s.chain.unary),

@@ -39,6 +39,8 @@ type Rebooted struct {
 
 // RebootIntent records that a guest is to be booted anew, so that a restarted daemon knows what a poweroff means.
 type RebootIntent struct {
+	// ID is random: it tells one reboot from the one that takes its place.
+	ID string `json:"id"`
 	// Mode is never RebootAny once Asked.
 	Mode        RebootMode `json:"mode,omitempty"`
 	RequestedAt time.Time  `json:"requestedAt"`
@@ -48,6 +50,8 @@ type RebootIntent struct {
 	// Asked is set before the guest is asked, with Was, its boot ID by then.
 	Asked bool   `json:"asked,omitempty"`
 	Was   string `json:"was,omitempty"`
+	// Pressed is set where an earlier reboot, whose place this one has taken, has pressed the power button.
+	Pressed bool `json:"pressed,omitempty"`
 	// Booting is set when the guest has powered off, before it is booted again.
 	Booting bool `json:"booting,omitempty"`
 }

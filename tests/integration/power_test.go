@@ -77,6 +77,37 @@ func TestRebootByEachWay(t *testing.T) {
 	}
 }
 
+// TestRebootOfACommand: what the reboot does to it is no exit, and the next boot starts it, also when it had run for longer
+// than an agent is waited for.
+func TestRebootOfACommand(t *testing.T) {
+	node := harness.StartNode(t, harness.WithConfig("defaults: {agentTimeout: 20s}"))
+	pod := node.Run(harness.Pod{Name: "command", Command: []string{"sh", "-c", "echo boot $(cat /proc/sys/kernel/random/boot_id); trap 'exit 4' TERM; while :; do sleep 0.1; done"}})
+	pod.WaitLog("boot ")
+	pod.Exec("sleep", "20")
+	for i, mode := range []vmletv1.RebootMode{vmletv1.RebootMode_REBOOT_MODE_AGENT, vmletv1.RebootMode_REBOOT_MODE_ACPI} {
+		got, err := reboot(t.Context(), node, "test/command", mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		node.Eventually(time.Minute, func() error {
+			if lines := strings.Count(pod.Log(), "boot "); lines != i+2 {
+				return fmt.Errorf("the command has started %d times", lines)
+			}
+			return nil
+		})
+		if log := pod.Log(); !strings.HasSuffix(strings.TrimSpace(log), got.GetBootId()) {
+			t.Errorf("the boot is %s; the log: %s", got.GetBootId(), log)
+		}
+	}
+	if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("the container is %s: %s", st.GetState(), st.GetMessage())
+	}
+	stop(t, node, pod.ContainerID, 30)
+	if st := pod.Status(); st.GetExitCode() != 4 {
+		t.Errorf("the stop ended with %d %s", st.GetExitCode(), st.GetReason())
+	}
+}
+
 // TestRebootWithoutOurAgent: libvirt and the power button are enough.
 func TestRebootWithoutOurAgent(t *testing.T) {
 	node := harness.StartNode(t)

@@ -342,7 +342,7 @@ const (
 //
 // VMService does to VMs what the CRI has no words for. A VM is named by the ID of its pod sandbox or of a container in it,
 // by the unique beginning of one, or by "NAMESPACE/POD". A name that fits more than one is INVALID_ARGUMENT and lists
-// them, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
+// candidates, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
 //
 // To the CRI a container is RUNNING throughout all of it, and ends as ever when its VM does.
 type VMServiceClient interface {
@@ -403,7 +403,7 @@ func (c *vMServiceClient) Resume(ctx context.Context, in *ResumeRequest, opts ..
 //
 // VMService does to VMs what the CRI has no words for. A VM is named by the ID of its pod sandbox or of a container in it,
 // by the unique beginning of one, or by "NAMESPACE/POD". A name that fits more than one is INVALID_ARGUMENT and lists
-// them, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
+// candidates, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
 //
 // To the CRI a container is RUNNING throughout all of it, and ends as ever when its VM does.
 type VMServiceServer interface {
