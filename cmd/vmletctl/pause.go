@@ -18,15 +18,9 @@ func (a *app) pauseCommand() *cobra.Command {
 nothing in the guest answers: a liveness probe will fail.`,
 		Example: `  vmletctl pause web`,
 		Args:    cobra.MinimumNArgs(1),
-		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
-			return a.each(args, func(ref string) error {
-				t, err := c.find(ctx, ref)
-				if err != nil {
-					return err
-				}
-				_, err = c.vms.Pause(ctx, &vmletv1.PauseRequest{Vm: t.sandbox.GetId()})
-				return err
-			})
+		RunE: a.eachVM(func(ctx context.Context, c *client, id string) error {
+			_, err := c.vms.Pause(ctx, &vmletv1.PauseRequest{Vm: id})
+			return err
 		}),
 	}
 }

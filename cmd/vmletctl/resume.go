@@ -17,15 +17,9 @@ func (a *app) resumeCommand() *cobra.Command {
 		Long:    `Lets VMs go on after "vmletctl pause".`,
 		Example: `  vmletctl resume web`,
 		Args:    cobra.MinimumNArgs(1),
-		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
-			return a.each(args, func(ref string) error {
-				t, err := c.find(ctx, ref)
-				if err != nil {
-					return err
-				}
-				_, err = c.vms.Resume(ctx, &vmletv1.ResumeRequest{Vm: t.sandbox.GetId()})
-				return err
-			})
+		RunE: a.eachVM(func(ctx context.Context, c *client, id string) error {
+			_, err := c.vms.Resume(ctx, &vmletv1.ResumeRequest{Vm: id})
+			return err
 		}),
 	}
 }

@@ -67,3 +67,16 @@ func (a *app) each(args []string, do func(arg string) error) error {
 	}
 	return errors.Join(errs...)
 }
+
+// eachVM is each for calls on VMs, which are told by their pods.
+func (a *app) eachVM(do func(ctx context.Context, c *client, id string) error) func(*cobra.Command, []string) error {
+	return a.connected(func(ctx context.Context, c *client, args []string) error {
+		return a.each(args, func(ref string) error {
+			t, err := c.find(ctx, ref)
+			if err != nil {
+				return err
+			}
+			return do(ctx, c, t.sandbox.GetId())
+		})
+	})
+}

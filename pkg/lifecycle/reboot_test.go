@@ -337,16 +337,9 @@ func TestARebootEndsTheCommandAndNotTheContainer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.guest.IgnoreReboot()
-		sb := w.sandbox("a")
 		spec := containerSpec(0)
 		spec.Command = []string{"serve"}
-		c, err := w.svc.CreateContainer(t.Context(), sb, spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := w.svc.StartContainer(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
+		sb, c := w.started("a", spec)
 		time.Sleep(time.Hour) // longer than an agent is waited for
 		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootAgent})
 		w.guest.EndMain(sb, vm.MainExit{Code: 143, Signal: 15, At: time.Now()})
@@ -570,7 +563,7 @@ func TestTheEndOfACommandIsHeardAlsoWhereAnIntentWasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.guest.IgnoreReboot()
-		sb := w.sandbox("a")
+		sb := w.sandbox("a") // not by started: its guest powers off by libvirt, which goes away here
 		spec := containerSpec(0)
 		spec.Command = []string{"work"}
 		c, err := w.svc.CreateContainer(t.Context(), sb, spec)
