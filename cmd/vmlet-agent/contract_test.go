@@ -10,9 +10,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -43,9 +45,9 @@ func TestTheAgentAndItsHostKeepTheContract(t *testing.T) {
 		g := newGuest(t)
 		host := guest.New(noQGA{}, func(id string) string { return filepath.Join(g.dir, id) })
 		return lifecycletest.GuestEnv{
-			Guest: host, Answering: "answering", Silent: "silent", Dir: t.TempDir(),
+			Guest: host, Answering: "answering", Silent: "silent", Dir: t.TempDir(), User: guesttest.User(t).Name,
 			Echo: echoPort(t), Closed: closedPort(t),
-			Reboot: g.reboot, Hangup: g.hangUp, PoweredOff: g.poweredOff,
+			Reboot: g.reboot, Hangup: g.hangUp, PoweredOff: g.poweredOff, Entries: g.entries,
 		}
 	})
 }
@@ -109,6 +111,7 @@ func (g *testGuest) start() *agentlinktest.Port {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	server.Freezer.Pretend(g.dir) // this host goes on
 	port := agentlinktest.NewPort()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -134,6 +137,27 @@ func (g *testGuest) hangUp() { g.qemu.Port().HangUp() }
 func (g *testGuest) poweredOff() {
 	if _, err := os.ReadFile(g.off); err != nil {
 		g.t.Error(err)
+	}
+}
+
+func (g *testGuest) entries(folder string, want ...string) {
+	g.t.Helper()
+	// What was given up goes once the agent has heard of it.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		found, err := os.ReadDir(folder)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		var names []string
+		for _, e := range found {
+			names = append(names, e.Name())
+		}
+		if slices.Equal(names, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%s has %q, want %q", folder, names, want)
+		}
 	}
 }
 

@@ -15,9 +15,12 @@ import (
 
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/call"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/command"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/disks"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/files"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/mountns"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/nics"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/online"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/port"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/shares"
@@ -68,13 +71,15 @@ func run(ctx context.Context, c config) error {
 		}
 	}()
 
+	go online.New("/sys", func(err error) { log.Print(err) }).Run(ctx)
+
 	// What a burst of calls took is given back to the guest after it.
 	trim := time.AfterFunc(quiet, debug.FreeOSMemory)
 	handle := func(ctx context.Context, st *agentlink.Stream) {
 		defer trim.Reset(quiet)
 		server.Serve(ctx, st)
 	}
-	info := agentlink.Info{BootID: boot, Version: version.Version}
+	info := agentlink.Info{BootID: boot, Version: version.Version, Features: call.Features}
 	for {
 		err := serve(ctx, info, handle)
 		if ctx.Err() != nil {
@@ -149,9 +154,10 @@ func build(c config, guest *machine.Machine, boot string) (*call.Server, error) 
 		return nil, err
 	}
 	return &call.Server{
-		Starter: starter, Command: runner, Machine: guest, Freezer: freezer, Log: report,
+		Starter: starter, Command: runner, Machine: guest, Freezer: freezer, Log: report, NICs: nics.New(),
 		Shares: shares.New(namespaces, filepath.Join(dir, "share")),
 		Files:  files.New(namespaces, filepath.Join(dir, "files")),
+		Disks:  disks.New(),
 	}, nil
 }
 

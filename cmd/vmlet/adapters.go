@@ -99,7 +99,7 @@ func (a *adapters) openFiles(ctx context.Context, c config.Config) (err error) {
 	for _, f := range found {
 		log.From(ctx).Warn("image store", zap.String("found", f))
 	}
-	if a.disks, err = disk.New(disk.Config{Paths: nodePaths(c), User: c.QEMU.User, Group: c.QEMU.Group}); err != nil {
+	if a.disks, err = disk.New(disk.Config{Paths: nodePaths(c), User: c.QEMU.User, Group: c.QEMU.Group, Allowed: c.Disks.AllowedPaths, Checkpoints: c.Checkpoints.AllowedPaths}); err != nil {
 		return err
 	}
 	a.shares = share.New(nodePaths(c))

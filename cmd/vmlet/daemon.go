@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/vmlet/vmlet/pkg/config"
 	"github.com/vmlet/vmlet/pkg/cri"
+	"github.com/vmlet/vmlet/pkg/cri/arktos"
 	"github.com/vmlet/vmlet/pkg/doctor"
 	"github.com/vmlet/vmlet/pkg/lifecycle"
 	"github.com/vmlet/vmlet/pkg/log"
@@ -75,10 +77,10 @@ func newDaemon(ctx context.Context, c config.Config, level zap.AtomicLevel) (_ *
 	}()
 	a := d.adapters
 	d.svc = lifecycle.New(ctx, lifecycle.Config{
-		Paths: nodePaths(c), LibvirtCgroups: a.libvirtCgroups, Defaults: defaultsOf(c), StatsInterval: c.Stats.Interval,
+		Paths: nodePaths(c), LibvirtCgroups: a.libvirtCgroups, Defaults: defaultsOf(c), Gates: gatesOf(c), StatsInterval: c.Stats.Interval,
 	}, lifecycle.Deps{
 		Hypervisor: a.hypervisor, Guest: a.guest, Shares: a.shares, Network: a.network, Images: a.images, Disks: a.disks,
-		Cgroups: a.cgroups, Consoles: a.consoles, Streams: a.consoles, Clock: wallClock{},
+		Cgroups: a.cgroups, Consoles: a.consoles, Streams: a.consoles, Screens: a.hypervisor, Clock: wallClock{},
 		Dial: (&net.Dialer{}).DialContext, AgentBinary: func() ([]byte, error) { return agentBinary(c.GuestAgent.Binary) },
 		Store:   lifecycle.Store{Owner: a.store.Owner(), Sandboxes: a.store.Sandboxes(), Containers: a.store.Containers(), Disks: a.store.Disks()},
 		Observe: observer(registry, "vmlet_operation_duration_seconds", "Operations on sandboxes, containers and images, by outcome."),
@@ -98,7 +100,7 @@ func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (
 		return nil, err
 	}
 	handlers, err := cri.New(cri.Config{
-		Handlers: d.cfg.Handlers, CgroupDriver: d.cfg.CgroupDriver, Streams: d.streams, Starting: d.gate.Err, Info: d.info,
+		Handlers: d.cfg.HandlerNames(), CgroupDriver: d.cfg.CgroupDriver, Streams: d.streams, Starting: d.gate.Err, Info: d.info,
 	}, d.svc)
 	if err != nil {
 		return nil, err
@@ -106,11 +108,16 @@ func (d *daemon) newServer(ctx context.Context, registry *prometheus.Registry) (
 	return server.New(ctx, server.Config{
 		Socket: d.cfg.Listen.Socket, Group: d.cfg.Listen.Group, MetricsAddress: d.cfg.Metrics.Address,
 		Logger: log.From(ctx), Metrics: registry, Gate: d.gate,
-		Ungated:  append(cri.AlwaysServed(), vmapi.AlwaysServed()...),
-		Describe: cri.LogFields,
+		Ungated: slices.Concat(cri.AlwaysServed(), arktos.AlwaysServed(), vmapi.AlwaysServed()),
+		Describe: func(req any) []zap.Field {
+			return slices.Concat(cri.LogFields(req), arktos.LogFields(req), vmapi.LogFields(req))
+		},
+		CallsPerClient: d.cfg.Listen.CallsPerClient, StreamsPerClient: d.cfg.Listen.StreamsPerClient,
+		Long: slices.Concat(cri.LongCalls(), arktos.LongCalls(), vmapi.LongCalls()),
 	}, func(r grpc.ServiceRegistrar) {
 		handlers.Register(r)
-		vmapi.Register(r, vmapi.Deps{Images: d.svc, Disks: d.svc, VMs: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
+		arktos.New(handlers, d.svc).Register(r)
+		vmapi.Register(r, vmapi.Deps{Images: d.svc, Disks: d.svc, VMs: d.svc, Checkpoints: d.svc, Doctor: d.doctor, Hypervisor: hypervisor{d.adapters.hypervisor}, Accel: d.svc.Accel})
 	})
 }
 

@@ -19,11 +19,14 @@ func TestUnreloadableNamesWhatNeedsARestart(t *testing.T) {
 	next.Defaults.VCPUs++
 	next.Log.Level = "debug"
 	next.Images.Aliases = []config.Alias{{Pattern: "a", Name: "b"}}
+	next.Gates.Console = config.Closed
+	next.Handlers = []config.Handler{{Name: "vm"}, {Name: "vmlet", Gates: config.Gates{Snapshots: config.Closed}}}
 	if keys := unreloadable(now, next); len(keys) != 0 {
 		t.Errorf("%v need a restart, but they are taken over", keys)
 	}
+	next.Handlers = next.Handlers[:1]
 	next.Root, next.Log.Format, next.Images.MaxVirtualSize = "/other", "console", next.Images.MaxVirtualSize+1
-	if keys, want := unreloadable(now, next), []string{"root", "images", "log"}; !slices.Equal(keys, want) {
+	if keys, want := unreloadable(now, next), []string{"root", "images", "log", "runtimeHandlers"}; !slices.Equal(keys, want) {
 		t.Errorf("keys = %v, want %v", keys, want)
 	}
 }
@@ -40,6 +43,23 @@ func TestDefaultsOfTakesEveryDefault(t *testing.T) {
 		d.CPUMode != "custom" || d.CPUModel != "Nehalem" || d.DiskBus != "scsi" || d.ErrorPolicy != "stop" || !d.RNG ||
 		d.Watchdog != (vm.Watchdog{Model: "itco", Action: "reset"}) || !d.AgentChannel || d.AgentTimeout != time.Minute {
 		t.Errorf("defaults = %+v", d)
+	}
+}
+
+func TestEveryGateHasAKey(t *testing.T) {
+	var c config.Config
+	c.Handlers = []config.Handler{{Name: "x", Gates: config.Gates{Console: config.Open}}}
+	for _, gate := range c.Gates.ByKey() {
+		*gate = config.Closed
+	}
+	gates := gatesOf(c)
+	for _, gate := range vm.Gates() {
+		if !gates[""][gate] || gates["x"][gate] == (gate == vm.GateConsole) {
+			t.Errorf("%s: closed for %v", gate, gates)
+		}
+	}
+	if len(gates[""]) != len(vm.Gates()) {
+		t.Errorf("keys without a gate: %v", gates)
 	}
 }
 

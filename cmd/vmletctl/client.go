@@ -28,7 +28,9 @@ type client struct {
 	store   vmletv1.ImageServiceClient
 	disks   vmletv1.DiskServiceClient
 	vms     vmletv1.VMServiceClient
-	node    vmletv1.NodeServiceClient
+
+	checkpoints vmletv1.CheckpointServiceClient
+	node        vmletv1.NodeServiceClient
 }
 
 // dial prepares a connection to a unix socket. The first call opens it.
@@ -51,7 +53,10 @@ func dial(address string) (*client, error) {
 		store:   vmletv1.NewImageServiceClient(conn),
 		disks:   vmletv1.NewDiskServiceClient(conn),
 		vms:     vmletv1.NewVMServiceClient(conn),
-		node:    vmletv1.NewNodeServiceClient(conn),
+
+		checkpoints: vmletv1.NewCheckpointServiceClient(conn),
+
+		node: vmletv1.NewNodeServiceClient(conn),
 	}, nil
 }
 

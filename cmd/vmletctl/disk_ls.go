@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,9 @@ type diskView struct {
 	// Holder is the pod that uses it, nil for none.
 	Holder   *holderView `json:"holder,omitempty"`
 	Removing bool        `json:"removing,omitempty"`
+	// Snapshots are the disk's own, oldest first. Layers are all the files of it and of them, the one that is written first.
+	Snapshots []snapshotView `json:"snapshots,omitempty"`
+	Layers    []layerView    `json:"layers,omitempty"`
 }
 
 type holderView struct {
@@ -37,14 +41,22 @@ type holderView struct {
 
 func (a *app) diskListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "ls",
-		Short: "List the persistent disks on this node",
-		Long: `Lists the persistent disks on this node, oldest first, and the pod that uses each. A pod
-has one by its annotation "vmlet.io/root-disk: persistent".`,
+		Use:   "ls [POD]",
+		Short: "List the persistent disks on this node, or the disks of a VM",
+		Long: `Lists the persistent disks on this node, oldest first, with the number of their snapshots and
+the pod that uses each. A pod has one by its annotation "vmlet.io/root-disk: persistent".
+
+With a POD, lists the disks of its VM: the root disk, the seed of cloud-init, and those that
+were attached.`,
 		Example: `  vmletctl disk ls
-  vmletctl disk ls -o json | jq -r '.[] | select(.holder == null) | .name'`,
-		Args: cobra.NoArgs,
-		RunE: a.connected(func(ctx context.Context, c *client, _ []string) error {
+  vmletctl disk ls web
+  vmletctl disk ls -o json | jq -r '.[] | select(.holder == null) | .name'
+  vmletctl disk ls -o json | jq -r '.[] | .name as $disk | .snapshots[]? | $disk + " " + .name'`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
+			if len(args) == 1 {
+				return a.listDisksOf(ctx, c, args[0])
+			}
 			resp, err := c.disks.ListDisks(ctx, &vmletv1.ListDisksRequest{})
 			if err != nil {
 				return err
@@ -54,9 +66,9 @@ has one by its annotation "vmlet.io/root-disk: persistent".`,
 				views[i] = diskViewOf(d)
 			}
 			return a.print(views, func(w io.Writer) {
-				row(w, "NAME", "IMAGE", "SIZE", "USED", "AGE", "POD")
+				row(w, "NAME", "IMAGE", "SIZE", "USED", "SNAPSHOTS", "AGE", "POD")
 				for _, v := range views {
-					row(w, v.Name, short(v.ImageID), size(v.Size), size(v.Used), age(a.now(), v.CreatedAt), v.user())
+					row(w, v.Name, short(v.ImageID), size(v.Size), size(v.Used), strconv.Itoa(len(v.Snapshots)), age(a.now(), v.CreatedAt), v.user())
 				}
 			})
 		}),
@@ -80,6 +92,10 @@ func diskViewOf(d *vmletv1.Disk) diskView {
 	if h := d.GetHolder(); h != nil {
 		v.Holder = &holderView{PodID: h.GetPodSandboxId(), Namespace: h.GetNamespace(), Name: h.GetName()}
 	}
+	for _, snap := range d.GetSnapshots() {
+		v.Snapshots = append(v.Snapshots, snapshotViewOf(snap))
+	}
+	v.Layers = layerViews(d.GetLayers())
 	return v
 }
 

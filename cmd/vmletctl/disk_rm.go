@@ -14,8 +14,8 @@ func (a *app) diskRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm DISK...",
 		Short: "Remove persistent disks with all that is on them",
-		Long: `Removes persistent disks, told by their whole names, with all that is on them. A disk that
-a pod uses is kept: stop the pod first.`,
+		Long: `Removes persistent disks, told by their whole names, with all that is on them, and their
+snapshots. A disk that a pod uses is kept: stop the pod first.`,
 		Example: `  vmletctl disk rm claim/shop/data/vm`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {

@@ -18,7 +18,13 @@ func (w *world) addDisks() {
 		{
 			Name: "claim/shop/data/vm", Namespace: "shop", Claim: "data", Container: "vm", ImageId: pulledID, SizeBytes: 20 << 30,
 			UsedBytes: 700 << 20, Path: "/var/lib/vmlet/disks/d1/root.qcow2", CreatedAt: ago(72 * time.Hour),
-			Holder: &vmletv1.DiskHolder{PodSandboxId: dbID, Namespace: "shop", Name: "db"},
+			Holder:    &vmletv1.DiskHolder{PodSandboxId: dbID, Namespace: "shop", Name: "db"},
+			Snapshots: []*vmletv1.Snapshot{testSnapshot("first"), {Name: "second", MemoryGone: true}},
+			Layers: []*vmletv1.DiskLayer{
+				{Path: "/var/lib/vmlet/disks/d1/root-layer-2.qcow2", Format: vmletv1.DiskFormat_DISK_FORMAT_QCOW2, AllocatedBytes: 200 << 20},
+				{Path: "/var/lib/vmlet/disks/d1/root.qcow2", Format: vmletv1.DiskFormat_DISK_FORMAT_QCOW2, AllocatedBytes: 500 << 20},
+				{Path: "/var/lib/vmlet/images/a11ce", Format: vmletv1.DiskFormat_DISK_FORMAT_QCOW2, AllocatedBytes: 1 << 30, Shared: true},
+			},
 		},
 		{
 			Name: "pod/default/uid-web/vm", Namespace: "default", PodUid: "uid-web", Container: "vm", ImageId: pulledID, SizeBytes: 1 << 30,

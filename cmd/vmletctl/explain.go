@@ -58,10 +58,15 @@ func (e *edge) explain(ctx context.Context, method string, err error) error {
 		text = notConnected(e.address, dialErr)
 	case st.Code() == codes.Unavailable && slices.ContainsFunc(brokenConnection, func(b string) bool { return strings.HasPrefix(text, b) }):
 		text = fmt.Sprintf("vmlet went away from %s while it was asked; when it is back, look what became of it: vmletctl ps -a", e.address)
-	case st.Code() == codes.Unimplemented:
+	case st.Code() == codes.Unimplemented && unknownToServer(text):
 		text = fmt.Sprintf("%s does not serve %s: it is not vmlet, or one of another version; compare: vmletctl version", e.address, method)
 	}
 	return &callError{st, text}
+}
+
+// unknownToServer reports whether it is gRPC that knows no such method, and not vmlet that says what cannot be done.
+func unknownToServer(text string) bool {
+	return strings.HasPrefix(text, "unknown service") || strings.HasPrefix(text, "unknown method") || strings.HasPrefix(text, "method ")
 }
 
 // overdue reports whether the time of a call is over. vmlet knows the deadline too, and

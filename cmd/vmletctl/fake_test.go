@@ -32,12 +32,17 @@ type node struct {
 	sandboxes  []*runtimeapi.PodSandboxStatus
 	containers []*boot
 	images     []*runtimeapi.Image
+	info       string // of a verbose status of a sandbox, "" for a plain one
 	persistent []*vmletv1.Disk
 	ran        *runtimeapi.PodSandboxConfig // what the last RunPodSandbox asked for
 	created    *runtimeapi.ContainerConfig  // and the last CreateContainer
 	imported   string                       // "name content" of the last import
 	exec       func(ctx context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error)
 	checks     []*vmletv1.Check
+	operations []*vmletv1.Operation // what a watch of one is told; none for a vmlet that knows none
+	inside     inside
+	console    func(vmletv1.VMService_ConsoleServer) error
+	vnc        func(vmletv1.VMService_VNCServer) error
 
 	// before runs at the beginning of each call, by method; its error is the call's.
 	before map[string]func(context.Context) error
@@ -136,6 +141,9 @@ func (n *node) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxSta
 			if req.GetVerbose() {
 				resp.Info = map[string]string{"info": `{"domain":"vmlet-` + short(s.GetId()) + `","uuid":"u","hostname":"h",` +
 					`"nics":[{"name":"eth0","mac":"02:00:00:00:00:01"}],"disks":[{"path":"/var/lib/vmlet/root.qcow2"}]}`}
+				if n.info != "" {
+					resp.Info["info"] = n.info
+				}
 			}
 			return resp, nil
 		}
@@ -366,6 +374,32 @@ func (v vms) Resume(_ context.Context, req *vmletv1.ResumeRequest) (*vmletv1.Res
 	return &vmletv1.ResumeResponse{}, nil
 }
 
+func (v vms) Resize(_ context.Context, req *vmletv1.ResizeRequest) (*vmletv1.ResizeResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("Resize %s to %d CPUs and %d bytes on %q of %q with %d within %d ms", req.GetVm(), req.GetCpus(), req.GetMemoryBytes(),
+		req.GetCpusetCpus(), req.GetCpusetMems(), req.GetCpuShares(), req.GetWaitMs())
+	applied := vmletv1.ResizeOutcome_RESIZE_OUTCOME_APPLIED
+	resp := &vmletv1.ResizeResponse{
+		GuestCpus: 4, Cpus: &vmletv1.ResizedNumber{Before: 2, After: 2}, MemoryBytes: &vmletv1.ResizedNumber{Before: 1 << 30, After: 1 << 30},
+		CpusetCpus: &vmletv1.ResizedSet{},
+	}
+	if n := int64(req.GetCpus()); n != 0 {
+		resp.Cpus = &vmletv1.ResizedNumber{Before: 2, After: n, Requested: n, Outcome: applied}
+	}
+	if n := req.GetMemoryBytes(); n != 0 {
+		resp.MemoryBytes = &vmletv1.ResizedNumber{Before: 1 << 30, After: n, Requested: n, Outcome: applied}
+		if n < 1<<30 {
+			resp.MemoryBytes = &vmletv1.ResizedNumber{Before: 1 << 30, After: 700 << 20, Requested: n,
+				Outcome: vmletv1.ResizeOutcome_RESIZE_OUTCOME_PARTLY, Detail: "the guest has given back memory down to 700 MiB in the time it had"}
+		}
+	}
+	if set := req.GetCpusetCpus(); set != "" {
+		resp.CpusetCpus = &vmletv1.ResizedSet{After: set, Requested: set, Outcome: applied}
+	}
+	return resp, nil
+}
+
 // health is the node's vmlet.v1.NodeService.
 type health struct {
 	vmletv1.UnimplementedNodeServiceServer
@@ -382,4 +416,46 @@ func (health) Version(context.Context, *vmletv1.VersionRequest) (*vmletv1.Versio
 		Version: "1.2.3", Commit: "c0ffee", LibvirtVersion: "9.0.0", QemuVersion: "7.2.19",
 		Accelerator: vmletv1.Accelerator_ACCELERATOR_TCG,
 	}, nil
+}
+
+func (v vms) AttachDisk(_ context.Context, req *vmletv1.AttachDiskRequest) (*vmletv1.AttachDiskResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("AttachDisk %s %s", req.GetVm(), strings.ReplaceAll(strings.Join(strings.Fields(fmt.Sprint(req)), " "), req.GetVm(), "VM"))
+	return &vmletv1.AttachDiskResponse{Serial: req.GetName(), Target: "vdc", SizeBytes: max(req.GetSizeBytes(), 1<<20)}, nil
+}
+
+func (v vms) DetachDisk(_ context.Context, req *vmletv1.DetachDiskRequest) (*vmletv1.DetachDiskResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("DetachDisk %s %s delete %t within %d ms", req.GetVm(), req.GetName(), req.GetDelete(), req.GetWaitMs())
+	return &vmletv1.DetachDiskResponse{}, nil
+}
+
+func (v vms) ResizeDisk(_ context.Context, req *vmletv1.ResizeDiskRequest) (*vmletv1.ResizeDiskResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.note("ResizeDisk %s %s to %d grow %t", req.GetVm(), req.GetName(), req.GetSizeBytes(), req.GetGrowFileSystem())
+	return &vmletv1.ResizeDiskResponse{
+		SizeBytesBefore: 1 << 30, SizeBytes: 2 << 30,
+		FileSystem: vmletv1.FileSystemGrowth_FILE_SYSTEM_GROWTH_GROWN, FileSystemDetail: "ext4 on /dev/vdc at /data has 2040373248 bytes",
+	}, nil
+}
+
+func (vms) ListVMDisks(context.Context, *vmletv1.ListVMDisksRequest) (*vmletv1.ListVMDisksResponse, error) {
+	return &vmletv1.ListVMDisksResponse{Disks: []*vmletv1.VMDisk{
+		{
+			Name: "root", Role: vmletv1.VMDiskRole_VM_DISK_ROLE_ROOT, State: vmletv1.VMDiskState_VM_DISK_STATE_ATTACHED,
+			SizeBytes: 20 << 30, AllocatedBytes: 700 << 20, Bus: vmletv1.DiskBus_DISK_BUS_VIRTIO, Target: "vda", Serial: "root", Owned: true,
+			Layers: []*vmletv1.DiskLayer{
+				{Path: "/var/lib/vmlet/sandboxes/1/root.qcow2", Format: vmletv1.DiskFormat_DISK_FORMAT_QCOW2, AllocatedBytes: 700 << 20},
+				{Path: "/var/lib/vmlet/images/1", Format: vmletv1.DiskFormat_DISK_FORMAT_RAW, AllocatedBytes: 2 << 30, Shared: true},
+			},
+		},
+		{
+			Name: "dump", Role: vmletv1.VMDiskRole_VM_DISK_ROLE_DATA, State: vmletv1.VMDiskState_VM_DISK_STATE_ATTACHED,
+			SizeBytes: 1 << 30, Bus: vmletv1.DiskBus_DISK_BUS_SCSI, Target: "sdc", Serial: "dump", ReadOnly: true, Problem: "its file is gone",
+			Layers: []*vmletv1.DiskLayer{{Path: "/srv/dump", Format: vmletv1.DiskFormat_DISK_FORMAT_RAW}},
+		},
+	}}, nil
 }

@@ -56,7 +56,7 @@ func (a *app) open(name string) (f io.ReadCloser, total int64, err error) {
 	}
 	info, err := file.Stat()
 	if err == nil && info.IsDir() {
-		err = fmt.Errorf("%s is a folder, not a disk file", name)
+		err = fmt.Errorf("%s is a folder, not a file", name)
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, file.Close())

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +106,15 @@ type machine struct {
 		Name string `json:"name"`
 		MAC  string `json:"mac"`
 	} `json:"nics"`
-	Disks []struct {
+	Attached []struct {
+		Name   string `json:"name"`
+		PortID string `json:"portID"`
+		Subnet string `json:"subnet"`
+		VPC    string `json:"vpc"`
+	} `json:"attached"`
+	Tenant  string            `json:"tenant"`
+	CNIArgs map[string]string `json:"cniArgs"`
+	Disks   []struct {
 		Path string `json:"path"`
 	} `json:"disks"`
 }
@@ -135,8 +145,23 @@ func (i inspection) table(w io.Writer, now time.Time) {
 	line("Hostname", m.Hostname)
 	line("Domain", m.Domain)
 	line("UUID", m.UUID)
+	line("Tenant", m.Tenant)
+	for _, key := range slices.Sorted(maps.Keys(m.CNIArgs)) {
+		line("CNI argument", key+"="+m.CNIArgs[key])
+	}
 	for _, nic := range m.NICs {
-		line("NIC", nic.Name+" "+nic.MAC)
+		words := []string{nic.Name + " " + nic.MAC}
+		for _, asked := range m.Attached {
+			if asked.Name != nic.Name {
+				continue
+			}
+			for _, word := range [][2]string{{"port", asked.PortID}, {"subnet", asked.Subnet}, {"VPC", asked.VPC}} {
+				if word[1] != "" {
+					words = append(words, word[0]+" "+word[1])
+				}
+			}
+		}
+		line("NIC", strings.Join(words, ", "))
 	}
 	for _, disk := range m.Disks {
 		line("Disk", disk.Path)

@@ -16,9 +16,20 @@ type pod struct {
 	containers []*runtimeapi.Container // newest first
 }
 
+// labelTenant is where a node agent that knows tenants has the pod's.
+const labelTenant = "io.kubernetes.pod.tenant"
+
+// inNamespace is the pod's name with its namespace, which pods of several tenants may share.
+func (p pod) inNamespace() string {
+	return p.sandbox.GetMetadata().GetNamespace() + "/" + p.sandbox.GetMetadata().GetName()
+}
+
 // String is what people call the pod by.
 func (p pod) String() string {
-	return p.sandbox.GetMetadata().GetNamespace() + "/" + p.sandbox.GetMetadata().GetName()
+	if tenant := p.sandbox.GetLabels()[labelTenant]; tenant != "" {
+		return tenant + "/" + p.inNamespace()
+	}
+	return p.inNamespace()
 }
 
 func (p pod) ready() bool { return p.sandbox.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,18 @@ func (p *progress) show(what string, done, total int64) {
 		fmt.Fprintln(p.w, what)
 		p.last = what
 	}
+}
+
+// barWidth is how many cells the bar of a terminal has.
+const barWidth = 24
+
+// bar is show with a bar before it, on a terminal and where it is known how much there is to do.
+func (p *progress) bar(what string, done, total int64) {
+	if p.terminal && total > 0 {
+		full := int(min(barWidth, done*barWidth/total))
+		what = "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] " + what
+	}
+	p.show(what, done, total)
 }
 
 // end makes room for other output.

@@ -43,14 +43,25 @@ itself off is listed until it is stopped; stopped ones are listed by -a.`,
 
 func (a *app) printPods(views []podView) error {
 	return a.print(views, func(w io.Writer) {
-		row(w, "NAMESPACE", "NAME", "STATE", "AGE", "IP", "IMAGE", "POD", "CONTAINER")
+		tenants := slices.ContainsFunc(views, func(v podView) bool { return v.Tenant != "" })
+		head := []string{"NAMESPACE", "NAME", "STATE", "AGE", "IP", "IMAGE", "POD", "CONTAINER"}
+		if tenants {
+			head = slices.Insert(head, 0, "TENANT")
+		}
+		row(w, head...)
 		for _, v := range views {
 			boot := containerView{}
 			if v.Container != nil {
 				boot = *v.Container
 			}
-			row(w, v.Namespace, v.Name, v.state(), age(a.now(), v.CreatedAt), strings.Join(v.IPs, ","),
-				boot.Image, short(v.PodID), short(boot.ID))
+			cells := []string{
+				v.Namespace, v.Name, v.state(), age(a.now(), v.CreatedAt), strings.Join(v.IPs, ","),
+				boot.Image, short(v.PodID), short(boot.ID),
+			}
+			if tenants {
+				cells = slices.Insert(cells, 0, v.Tenant)
+			}
+			row(w, cells...)
 		}
 	})
 }

@@ -80,7 +80,7 @@ func matching(pods []pod, fits func(id string) bool) []target {
 func byName(pods []pod, ref string) []target {
 	var found []target
 	for _, p := range pods { // of one pod, the newest comes last
-		if ref != p.sandbox.GetMetadata().GetName() && ref != p.String() {
+		if ref != p.sandbox.GetMetadata().GetName() && ref != p.inNamespace() && ref != p.String() {
 			continue
 		}
 		if n := len(found); n > 0 && found[n-1].sandbox.GetMetadata().GetUid() == p.sandbox.GetMetadata().GetUid() {

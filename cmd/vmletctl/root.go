@@ -58,7 +58,9 @@ line is wrong. "vmletctl exec" exits with the code of the command in the guest.`
 		&cobra.Group{ID: groupDisks, Title: "Disks:"}, &cobra.Group{ID: groupNode, Title: "Node:"})
 	for _, cmd := range []*cobra.Command{
 		a.runCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(), a.stopCommand(), a.rmCommand(),
-		a.rebootCommand(), a.pauseCommand(), a.resumeCommand(),
+		a.rebootCommand(), a.pauseCommand(), a.resumeCommand(), a.powerCommand(), a.resizeCommand(),
+		a.snapshotCommand(), a.operationsCommand(), a.checkpointCommand(), a.restoreCommand(), a.nicCommand(), a.guestCommand(),
+		a.consoleCommand(), a.screenshotCommand(), a.vncCommand(), a.eventsCommand(), a.capabilitiesCommand(),
 	} {
 		cmd.GroupID = groupPods
 		root.AddCommand(cmd)
@@ -73,6 +75,7 @@ line is wrong. "vmletctl exec" exits with the code of the command in the guest.`
 		cmd.GroupID = groupNode
 		root.AddCommand(cmd)
 	}
+	a.completeNames(root)
 	return root
 }
 

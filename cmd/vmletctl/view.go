@@ -16,6 +16,7 @@ import (
 type podView struct {
 	Name      string    `json:"name"`
 	Namespace string    `json:"namespace"`
+	Tenant    string    `json:"tenant,omitempty"`
 	PodID     string    `json:"podID"`
 	Ready     bool      `json:"ready"`
 	CreatedAt time.Time `json:"createdAt"`
@@ -91,6 +92,7 @@ func viewOf(s *runtimeapi.PodSandboxStatus) podView {
 	v := podView{
 		Name:      s.GetMetadata().GetName(),
 		Namespace: s.GetMetadata().GetNamespace(),
+		Tenant:    s.GetLabels()[labelTenant],
 		PodID:     s.GetId(),
 		Ready:     s.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY,
 		CreatedAt: time.Unix(0, s.GetCreatedAt()).UTC(),

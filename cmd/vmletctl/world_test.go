@@ -47,6 +47,7 @@ func newWorld(t *testing.T) *world {
 	vmletv1.RegisterImageServiceServer(server, store{node: w.node})
 	vmletv1.RegisterDiskServiceServer(server, disks{node: w.node})
 	vmletv1.RegisterVMServiceServer(server, vms{node: w.node})
+	vmletv1.RegisterCheckpointServiceServer(server, checkpoints{node: w.node})
 	vmletv1.RegisterNodeServiceServer(server, health{node: w.node})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

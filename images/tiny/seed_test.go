@@ -172,6 +172,7 @@ ethernets:
 `)
 	want := `echo 'seed: no NIC has the MAC 02:00:00:00:00:01'
 ip link set 'lo' name seed1
+[ ! -e /sys/class/net/'eth0' ] || ip link set 'eth0' name other1
 ip link set seed1 name 'eth0'
 ip link set 'eth0' mtu '1450' up
 ip address add '10.0.0.2/24' dev 'eth0'

@@ -216,7 +216,7 @@ func TestTheEndOfACallsContextEndsItOnBothSides(t *testing.T) {
 	}
 	select {
 	case <-over:
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("the call goes on in the guest")
 	}
 }

@@ -161,7 +161,7 @@ func over(t *testing.T, s *Session) error {
 	select {
 	case <-s.Done():
 		return s.Err()
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("the session goes on")
 		return nil
 	}

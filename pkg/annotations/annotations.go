@@ -29,12 +29,16 @@ const (
 	SSHKeys        = Prefix + "ssh-keys"
 	VCPUs          = Prefix + "vcpus"
 	Memory         = Prefix + "memory"
+	VCPUsDefault   = Prefix + "default-vcpus"
+	VCPUsMax       = Prefix + "max-vcpus"
+	MemoryMax      = Prefix + "max-memory"
 	RootSize       = Prefix + "root-size"
 	RootDisk       = Prefix + "root-disk"
 	RootDiskClaim  = Prefix + "root-disk-claim"
 	DiskBus        = Prefix + "disk-bus"
 	GuestAgent     = Prefix + "guest-agent"
 	AgentTimeout   = Prefix + "agent-timeout"
+	PowerOff       = Prefix + "power-off"
 )
 
 // Key is one annotation that vmlet knows.
@@ -72,6 +76,18 @@ var keys = []Key{
 		Doc: "RAM of the guest, in place of the one derived from the memory limit",
 	},
 	{
+		Name: VCPUsDefault, Values: fmt.Sprintf("a whole number from 1 to %d", MaxVCPUs), parse: parseDefaultVCPUs,
+		Doc: "number of virtual CPUs where there is no CPU limit, in place of defaults.vcpus",
+	},
+	{
+		Name: VCPUsMax, Values: fmt.Sprintf("a whole number from 1 to %d", MaxVCPUs), parse: parseMaxVCPUs,
+		Doc: "how many virtual CPUs the VM can be given while it runs, in place of defaults.maxVCPUs; one that begins with more gets no more",
+	},
+	{
+		Name: MemoryMax, Values: quantityValues, parse: parseMaxMemory,
+		Doc: "how much RAM the guest can be given while it runs, in place of what defaults.memoryHeadroom says; costs a small guest 64 MiB",
+	},
+	{
 		Name: RootSize, Values: quantityValues, parse: parseRootSize,
 		Doc: "size of the root disk; it is never made smaller than its image, nor than it was",
 	},
@@ -94,6 +110,10 @@ var keys = []Key{
 	{
 		Name: AgentTimeout, Values: "a duration such as 90s or 5m, at most 1h", parse: parseAgentTimeout,
 		Doc: "how long a command waits for vmlet-agent in its guest, in place of defaults.agentTimeout",
+	},
+	{
+		Name: PowerOff, Values: string(vm.PowerOffHeld) + " or " + string(vm.PowerOffExits), parse: parsePowerOff,
+		Doc: "what a poweroff by PowerOff is to the CRI: the container stays RUNNING and can be powered on (the default), or it ends",
 	},
 }
 

@@ -20,7 +20,7 @@ func parseSSHKeys(value string, o *vm.Overrides) error {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if !isPublicKey(line) {
+		if !IsPublicKey(line) {
 			return fmt.Errorf("line %d is no public key", n)
 		}
 		o.SSHKeys = append(o.SSHKeys, line)
@@ -28,10 +28,13 @@ func parseSSHKeys(value string, o *vm.Overrides) error {
 	return nil
 }
 
-// isPublicKey reports whether the line holds, maybe after options, the name of a key type
+// IsPublicKey reports whether it is one line that holds, maybe after options, the name of a key type
 // and a blob in base64 that begins with the same name (RFC 4253 6.6). The rest of the blob
 // is sshd's to judge. Blanks within an option's quotes make fields that are no blob.
-func isPublicKey(line string) bool {
+func IsPublicKey(line string) bool {
+	if strings.ContainsAny(line, "\r\n\x00") {
+		return false
+	}
 	fields := strings.Fields(line)
 	for i := range len(fields) - 1 {
 		blob, err := base64.StdEncoding.DecodeString(fields[i+1])

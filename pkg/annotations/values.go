@@ -48,6 +48,25 @@ func parseMemory(value string, o *vm.Overrides) (err error) {
 	return err
 }
 
+func parseMaxVCPUs(value string, o *vm.Overrides) error {
+	var most vm.Overrides
+	err := parseVCPUs(value, &most)
+	o.MaxVCPUs = most.VCPUs
+	return err
+}
+
+func parseDefaultVCPUs(value string, o *vm.Overrides) error {
+	var unlimited vm.Overrides
+	err := parseVCPUs(value, &unlimited)
+	o.DefaultVCPUs = unlimited.VCPUs
+	return err
+}
+
+func parseMaxMemory(value string, o *vm.Overrides) (err error) {
+	o.MaxMemory, err = parseBytes(value)
+	return err
+}
+
 func parseRootSize(value string, o *vm.Overrides) (err error) {
 	o.RootSize, err = parseBytes(value)
 	return err
@@ -106,4 +125,13 @@ func parseAgentTimeout(value string, o *vm.Overrides) error {
 	}
 	o.AgentTimeout = d
 	return nil
+}
+
+func parsePowerOff(value string, o *vm.Overrides) error {
+	switch policy := vm.PowerOffPolicy(value); policy {
+	case vm.PowerOffHeld, vm.PowerOffExits:
+		o.PowerOff = policy
+		return nil
+	}
+	return errors.New("is no policy")
 }

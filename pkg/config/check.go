@@ -56,14 +56,41 @@ func (c Config) problems() []problem {
 		"defaults.diskBus":         {c.Defaults.DiskBus, []string{"virtio", "scsi"}},
 		"defaults.diskErrorPolicy": {c.Defaults.DiskErrorPolicy, []string{"stop", "report", "enospace", "ignore"}},
 		"defaults.watchdog.model":  {c.Defaults.Watchdog.Model, []string{"", "itco", "i6300esb"}},
+		"defaults.video":           {c.Defaults.Video, []string{"none", "vga"}},
 		"defaults.watchdog.action": {c.Defaults.Watchdog.Action, []string{"reset", "poweroff", "pause", "none"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
 			add(key, "%q is not one of %s", choice.value, quoted(choice.of))
 		}
 	}
+	out = append(out, c.allowedProblems()...)
+	out = append(out, c.gateProblems()...)
 	return append(out, c.numberProblems()...)
 }
+
+// allowedProblems judges the folders that callers may name files in.
+func (c Config) allowedProblems() (out []problem) {
+	for list, dirs := range map[string][]string{"disks.allowedPaths": c.Disks.AllowedPaths, "checkpoints.allowedPaths": c.Checkpoints.AllowedPaths} {
+		for i, dir := range dirs {
+			key := fmt.Sprintf("%s[%d]", list, i)
+			if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+				out = append(out, problem{key, fmt.Sprintf("%q is not an absolute path without \"..\" and a slash at its end", dir)})
+			}
+			for _, own := range []string{c.Root, c.State} {
+				if within(dir, own) || within(own, dir) {
+					out = append(out, problem{key, fmt.Sprintf("%q and vmlet's own folder %s are one in the other", dir, own)})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// What a client may have under way: less would hold up a kubelet, and more is no bound.
+const (
+	leastPerClient = 64
+	mostPerClient  = 1 << 20
+)
 
 // numberProblems judges numbers, addresses and what belongs together.
 func (c Config) numberProblems() []problem {
@@ -75,14 +102,23 @@ func (c Config) numberProblems() []problem {
 	if c.Defaults.CPU.Mode == "custom" && c.Defaults.CPU.Model == "" {
 		add("defaults.cpu.mode", "custom wants defaults.cpu.model to name a CPU model")
 	}
-	if c.Defaults.VCPUs < 1 || c.Defaults.VCPUs > 255 {
-		add("defaults.vcpus", "%d is not between 1 and 255", c.Defaults.VCPUs)
+	for key, number := range map[string]struct{ is, least, most int }{
+		"defaults.vcpus":          {c.Defaults.VCPUs, 1, 255},
+		"defaults.maxVCPUs":       {c.Defaults.MaxVCPUs, 0, 255},
+		"defaults.memoryHeadroom": {c.Defaults.MemoryHeadroom, 1, 16},
+	} {
+		if number.is < number.least || number.is > number.most {
+			add(key, "%d is not between %d and %d", number.is, number.least, number.most)
+		}
 	}
 	if c.Defaults.Memory < c.Defaults.MinimumMemory {
 		add("defaults.memory", "%s is less than defaults.minimumMemory, %s", c.Defaults.Memory, c.Defaults.MinimumMemory)
 	}
 	if c.Defaults.AgentTimeout <= 0 || c.Defaults.AgentTimeout > time.Hour {
 		add("defaults.agentTimeout", "%s is not between 0 and 1h", c.Defaults.AgentTimeout)
+	}
+	if c.Defaults.VNC && c.Defaults.Video == "none" {
+		add("defaults.vnc", "wants defaults.video to be vga: without a video device there is nothing to see")
 	}
 	if c.GuestAgent.Binary != "" && !filepath.IsAbs(c.GuestAgent.Binary) {
 		add("guestAgent.binary", "%q is not an absolute path", c.GuestAgent.Binary)
@@ -99,19 +135,35 @@ func (c Config) numberProblems() []problem {
 	if c.Images.MaxVirtualSize < 1<<20 {
 		add("images.maxVirtualSize", "%s is less than 1MiB", c.Images.MaxVirtualSize)
 	}
+	out = append(out, c.Listen.problems()...)
 	out = append(out, c.Stream.problems()...)
 	if c.Metrics.Address != "" {
 		if _, _, err := net.SplitHostPort(c.Metrics.Address); err != nil {
 			add("metrics.address", "%q is not HOST:PORT", c.Metrics.Address)
 		}
 	}
+	return append(out, c.aliasProblems()...)
+}
+
+func (c Config) aliasProblems() (out []problem) {
 	for i, a := range c.Images.Aliases {
 		key := fmt.Sprintf("images.aliases[%d]", i)
 		switch {
 		case a.Pattern == "" || a.Name == "":
-			add(key, "wants a pattern and a name")
+			out = append(out, problem{key, "wants a pattern and a name"})
 		case strings.Count(a.Pattern, "*") > 1 || strings.Count(a.Name, "*") > strings.Count(a.Pattern, "*"):
-			add(key, "a pattern has at most one *, and the name may use it once")
+			out = append(out, problem{key, "a pattern has at most one *, and the name may use it once"})
+		}
+	}
+	return out
+}
+
+// problems judges how much a client may have under way.
+func (l Listen) problems() []problem {
+	var out []problem
+	for key, n := range map[string]int{"listen.callsPerClient": l.CallsPerClient, "listen.streamsPerClient": l.StreamsPerClient} {
+		if n < leastPerClient || n > mostPerClient {
+			out = append(out, problem{key, fmt.Sprintf("%d is not between %d and %d", n, leastPerClient, mostPerClient)})
 		}
 	}
 	return out
@@ -150,4 +202,9 @@ func quoted(words []string) string {
 		out[i] = fmt.Sprintf("%q", w)
 	}
 	return strings.Join(out, ", ")
+}
+
+// within tells whether path is dir or below it.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }

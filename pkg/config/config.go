@@ -23,19 +23,26 @@ type Config struct {
 	CNI            CNI        `yaml:"cni"`
 	Stream         Stream     `yaml:"stream"`
 	Images         Images     `yaml:"images"`
+	Disks          Disks      `yaml:"disks"`
 	Console        Console    `yaml:"console"`
 	Log            Log        `yaml:"log"`
 	Metrics        Metrics    `yaml:"metrics"`
 	Stats          Stats      `yaml:"stats"`
 	GuestAgent     GuestAgent `yaml:"guestAgent"`
-	Handlers       []string   `yaml:"runtimeHandlers"`
+	Gates          Gates      `yaml:"gates"`
+	Handlers       []Handler  `yaml:"runtimeHandlers"`
 	Defaults       Defaults   `yaml:"defaults"`
+
+	Checkpoints Checkpoints `yaml:"checkpoints"`
 }
 
 // Listen is the socket that CRI is served on.
 type Listen struct {
 	Socket string `yaml:"socket"`
 	Group  string `yaml:"group"`
+	// CallsPerClient and StreamsPerClient are what one client may have under way.
+	CallsPerClient   int `yaml:"callsPerClient"`
+	StreamsPerClient int `yaml:"streamsPerClient"`
 }
 
 // Libvirt says how to reach libvirt, and where it keeps what no API tells.
@@ -73,6 +80,16 @@ type Images struct {
 	MaxVirtualSize     Size     `yaml:"maxVirtualSize"`
 }
 
+// Disks says which of the node's files and devices VMs may be given as disks.
+type Disks struct {
+	AllowedPaths []string `yaml:"allowedPaths"`
+}
+
+// Checkpoints says where checkpoints of VMs may be written to and read from.
+type Checkpoints struct {
+	AllowedPaths []string `yaml:"allowedPaths"`
+}
+
 // Alias pulls images whose name matches Pattern from Name instead.
 type Alias struct {
 	Pattern string `yaml:"pattern"`
@@ -108,8 +125,10 @@ type GuestAgent struct {
 // Defaults are the node's answers where a pod asks for nothing.
 type Defaults struct {
 	VCPUs           int      `yaml:"vcpus"`
+	MaxVCPUs        int      `yaml:"maxVCPUs"`
 	Memory          Size     `yaml:"memory"`
 	MinimumMemory   Size     `yaml:"minimumMemory"`
+	MemoryHeadroom  int      `yaml:"memoryHeadroom"`
 	Machine         string   `yaml:"machine"`
 	CPU             CPU      `yaml:"cpu"`
 	DiskBus         string   `yaml:"diskBus"`
@@ -119,6 +138,9 @@ type Defaults struct {
 	AgentChannel    bool     `yaml:"agentChannel"`
 	// AgentTimeout is how long a command waits for vmlet-agent in its guest.
 	AgentTimeout time.Duration `yaml:"agentTimeout"`
+	Video        string        `yaml:"video"`
+	// VNC gives VMs a VNC server, and lets clients connect to it.
+	VNC bool `yaml:"vnc"`
 }
 
 // CPU is the guest's CPU model, in libvirt's words.

@@ -88,7 +88,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	d.at[path] = n
 	_, custom := reflect.TypeAssert[yaml.Unmarshaler](v.Addr())
 	_, isDuration := reflect.TypeAssert[time.Duration](v)
+	named, hasName := reflect.TypeAssert[*Handler](v.Addr())
 	switch {
+	case hasName && n.Kind == yaml.ScalarNode && !isNull(n):
+		named.Name = n.Value
 	case !custom && v.Kind() == reflect.Struct:
 		d.mapping(n, v, path)
 	case v.Kind() == reflect.Slice:

@@ -44,5 +44,8 @@ func (s *Server) runningContainer(ref string) (id string, err error) {
 	if c.Status.State != vm.ContainerRunning {
 		return "", fmt.Errorf("container %s is %s, not running: %w", c.ID, c.Status.State, errdefs.ErrFailedPrecondition)
 	}
+	if c.Status.Off() {
+		return "", fmt.Errorf("container %s: its VM is powered off; power it on first (vmletctl power on): %w", c.ID, errdefs.ErrFailedPrecondition)
+	}
 	return c.ID, nil
 }

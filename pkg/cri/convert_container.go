@@ -137,7 +137,7 @@ func containerStatus(c vm.Container, imageRef string) *runtimeapi.ContainerStatu
 		Annotations: c.Spec.Annotations,
 		Mounts:      mountsBack(c.Spec.Mounts),
 		LogPath:     c.Spec.LogPath,
-		Resources:   containerResources(c.Present().Resources),
+		Resources:   containerResources(c.Held().Resources),
 	}
 	if exit := c.Status.Exit; exit != nil {
 		status.FinishedAt = nanos(exit.At)

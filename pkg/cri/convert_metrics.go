@@ -56,7 +56,7 @@ func containerMetrics(sb *vm.Sandbox, c *vm.Container, s vm.Stats) []*runtimeapi
 	}
 	m.add(metricStart, gauge, epochSeconds(c.Status.StartedAt))
 	m.add(metricSeen, gauge, epochSeconds(s.At))
-	if r := c.Present().Resources; r != nil {
+	if r := c.Held().Resources; r != nil {
 		m.add(metricMemLimit, gauge, notNegative(r.MemoryLimit))
 		m.add(metricCPUShares, gauge, notNegative(r.CPUShares))
 		if r.CPUQuota > 0 {

@@ -18,6 +18,8 @@ import (
 // fake is the use cases in memory. It keeps what it was asked for and does what it was
 // told to answer.
 type fake struct {
+	capabilities []vm.Capability
+
 	mu         sync.Mutex
 	sandboxes  []vm.Sandbox
 	containers []vm.Container
@@ -28,6 +30,7 @@ type fake struct {
 	calls      []string
 	auth       vm.RegistryAuth
 	grace      time.Duration
+	restored   vm.PodRestore
 	change     vm.Resources
 	limits     *vm.Resources
 	overhead   *vm.Resources
@@ -64,6 +67,16 @@ func (f *fake) RunSandbox(_ context.Context, spec vm.SandboxSpec) (string, error
 		ID: id, Spec: spec, CreatedAt: f.tick(), Status: vm.SandboxStatus{State: vm.SandboxReady},
 	})
 	return id, nil
+}
+
+func (f *fake) Checkpoint(ctx context.Context, sandboxID, dir string) (vm.Checkpoint, error) {
+	_, limited := ctx.Deadline()
+	return vm.Checkpoint{}, f.called("Checkpoint", sandboxID, dir, limited)
+}
+
+func (f *fake) RestorePod(_ context.Context, req vm.PodRestore) (vm.RestoredPod, error) {
+	f.restored = req
+	return vm.RestoredPod{SandboxID: "sandbox", ContainerID: "container"}, f.called("RestorePod", req.Dir)
 }
 
 func (f *fake) StopSandbox(_ context.Context, id string) error { return f.called("StopSandbox", id) }
@@ -172,6 +185,13 @@ func (f *fake) Images(context.Context) ([]vm.Image, error) { return f.images, ni
 func (f *fake) RemoveImage(_ context.Context, ref string) error { return f.called("RemoveImage", ref) }
 
 func (f *fake) ImageUsage(context.Context) (vm.FSUsage, error) { return f.usage, nil }
+
+func (f *fake) Capabilities(ref string) ([]vm.Capability, error) {
+	if ref != "" || f.capabilities == nil {
+		return nil, errdefs.ErrUnavailable
+	}
+	return f.capabilities, nil
+}
 
 func (f *fake) RuntimeReady(context.Context) error { return f.runtimeReady }
 

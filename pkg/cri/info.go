@@ -14,18 +14,23 @@ import (
 // value of an environment variable, no annotation and no user-data.
 
 type sandboxDetails struct {
-	SandboxID    string          `json:"sandboxID"`
-	Domain       string          `json:"domain"`
-	UUID         string          `json:"uuid"`
-	State        vm.SandboxState `json:"state"`
-	Message      string          `json:"message,omitempty"`
-	Hostname     string          `json:"hostname"`
-	NetNS        string          `json:"netns,omitempty"`
-	NICs         []vm.NIC        `json:"nics,omitempty"`
-	Disks        []vm.Disk       `json:"disks,omitempty"`
-	CgroupParent string          `json:"cgroupParent,omitempty"`
-	Resources    *vm.Resources   `json:"resources,omitempty"`
-	Overhead     *vm.Resources   `json:"overhead,omitempty"`
+	SandboxID string          `json:"sandboxID"`
+	Domain    string          `json:"domain"`
+	UUID      string          `json:"uuid"`
+	State     vm.SandboxState `json:"state"`
+	Message   string          `json:"message,omitempty"`
+	Hostname  string          `json:"hostname"`
+	NetNS     string          `json:"netns,omitempty"`
+	NICs      []vm.NIC        `json:"nics,omitempty"`
+	// Attached are what was asked for of those NICs that were attached later.
+	Attached []vm.NICSpec `json:"attached,omitempty"`
+	Tenant   string       `json:"tenant,omitempty"`
+	// CNIArgs are what CNI's plugins are told beside who the pod is.
+	CNIArgs      map[string]string `json:"cniArgs,omitempty"`
+	Disks        []vm.Disk         `json:"disks,omitempty"`
+	CgroupParent string            `json:"cgroupParent,omitempty"`
+	Resources    *vm.Resources     `json:"resources,omitempty"`
+	Overhead     *vm.Resources     `json:"overhead,omitempty"`
 }
 
 func sandboxInfo(sb vm.Sandbox, disks []vm.Disk) (map[string]string, error) {
@@ -40,9 +45,14 @@ func sandboxInfo(sb vm.Sandbox, disks []vm.Disk) (map[string]string, error) {
 		CgroupParent: sb.Spec.CgroupParent,
 		Resources:    sb.Present().Resources,
 		Overhead:     sb.Present().Overhead,
+		Tenant:       sb.Spec.Tenant,
+		CNIArgs:      sb.Spec.CNIArgs,
+	}
+	for _, n := range sb.Status.NICs {
+		details.Attached = append(details.Attached, n.Spec)
 	}
 	if n := sb.Status.Network; n != nil {
-		details.NetNS, details.NICs = n.NetNS, n.NICs
+		details.NetNS, details.NICs = n.NetNS, sb.NICs()
 	}
 	return infoOf("sandbox "+sb.ID, details)
 }
@@ -55,6 +65,8 @@ type containerDetails struct {
 	Stop        *vm.StopIntent    `json:"stop,omitempty"`
 	Reboot      *vm.RebootIntent  `json:"reboot,omitempty"`
 	Paused      bool              `json:"paused,omitempty"`
+	PowerOff    *vm.PowerOff      `json:"powerOff,omitempty"`
+	PoweredOff  bool              `json:"poweredOff,omitempty"`
 	ImageRef    string            `json:"imageRef"`
 	ImageID     string            `json:"imageID"`
 	LogPath     string            `json:"logPath,omitempty"`
@@ -70,10 +82,12 @@ func containerInfo(c vm.Container) (map[string]string, error) {
 		Stop:        c.Status.Stop,
 		Reboot:      c.Status.Reboot,
 		Paused:      c.Status.Paused,
+		PowerOff:    c.Status.PowerOff,
+		PoweredOff:  c.Status.Off(),
 		ImageRef:    c.Spec.ImageRef,
 		ImageID:     c.Spec.ImageID,
 		LogPath:     c.Spec.LogPath,
-		Resources:   c.Present().Resources,
+		Resources:   c.Held().Resources,
 	})
 }
 

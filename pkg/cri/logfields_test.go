@@ -45,23 +45,3 @@ func TestLogFieldsNameThePodAndTellNoSecret(t *testing.T) {
 		}
 	}
 }
-
-func TestLoginsAreCutOutOfReferences(t *testing.T) {
-	const hex = "0123456789abcdef"
-	for ref, want := range map[string]string{
-		"web":                               "web",
-		"sha256:" + hex:                     "sha256:" + hex,
-		"a.example:5000/web:1":              "a.example:5000/web:1",
-		"web@sha256:" + hex:                 "web@sha256:" + hex,
-		"u:p@a.example/web:1":               "a.example/web:1",
-		"u:p/q@a.example/web:1":             "a.example/web:1",
-		"u:p@a.example/web@sha256:" + hex:   "a.example/web@sha256:" + hex,
-		"ftp://u:p@a.example/web?token=abc": "ftp://a.example/web",
-		"u:p@://a":                          "://a",
-		"":                                  "",
-	} {
-		if got := withoutLogin(ref); got != want {
-			t.Errorf("withoutLogin(%q) = %q, want %q", ref, got, want)
-		}
-	}
-}

@@ -60,6 +60,16 @@ type Containers interface {
 	ReopenLog(ctx context.Context, id string) error
 }
 
+// Checkpoints are the use cases of VMs that are written into folders, and come back from them. Both end with ctx, and leave
+// nothing after an error.
+type Checkpoints interface {
+	// Checkpoint is AlreadyExists where dir is not empty, FailedPrecondition for one that is not allowed, or a VM that has
+	// what is not written.
+	Checkpoint(ctx context.Context, sandboxID, dir string) (vm.Checkpoint, error)
+	// RestorePod is AlreadyExists while a VM of the same identity lives.
+	RestorePod(ctx context.Context, req vm.PodRestore) (vm.RestoredPod, error)
+}
+
 // Events are what happens to containers and sandboxes.
 type Events interface {
 	// SubscribeEvents tells of every container and sandbox that was created, started,
@@ -90,6 +100,8 @@ type Images interface {
 
 // Node tells whether pods could run now: nil, or why not. Both answer within a second.
 type Node interface {
+	// Capabilities answers from memory: what can be done to VMs on this host, for a ref of "".
+	Capabilities(ref string) ([]vm.Capability, error)
 	RuntimeReady(ctx context.Context) error
 	NetworkReady(ctx context.Context) error
 }
@@ -98,6 +110,7 @@ type Node interface {
 type UseCases interface {
 	Sandboxes
 	Containers
+	Checkpoints
 	Events
 	Stats
 	Images

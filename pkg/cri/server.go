@@ -95,6 +95,16 @@ func AlwaysServed() []string {
 	}
 }
 
+// LongCalls are the methods that are no streams and take as long as one: how big an image is, nobody knows, nor a guest's memory.
+func LongCalls() []string {
+	return []string{
+		runtimeapi.ImageService_PullImage_FullMethodName,
+		runtimeapi.RuntimeService_CheckpointContainer_FullMethodName,
+		runtimeapi.RuntimeService_CheckpointPod_FullMethodName,
+		runtimeapi.RuntimeService_RestorePod_FullMethodName,
+	}
+}
+
 // checkHandler refuses a runtime handler that is not served. The CRI: "If the runtime
 // handler is unknown, this request should be rejected."
 func (s *Server) checkHandler(name string) error {

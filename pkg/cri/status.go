@@ -17,13 +17,15 @@ import (
 // Reasons of conditions that are not met; the message has the details. A kubelet shows
 // both in the node's Ready condition.
 const (
-	reasonStarting   = "Starting"
-	reasonNoRuntime  = "LibvirtNotReady"
-	reasonNoNetwork  = "NetworkPluginNotReady"
-	handlerInfoKey   = "handlers"
-	softwareInfoKey  = "versions"
-	conditionRuntime = runtimeapi.RuntimeReady
-	conditionNetwork = runtimeapi.NetworkReady
+	reasonStarting  = "Starting"
+	reasonNoRuntime = "LibvirtNotReady"
+	reasonNoNetwork = "NetworkPluginNotReady"
+	handlerInfoKey  = "handlers"
+	softwareInfoKey = "versions"
+	// The capabilities of the host, as vmlet.v1 tells them.
+	capabilitiesInfoKey = "capabilities"
+	conditionRuntime    = runtimeapi.RuntimeReady
+	conditionNetwork    = runtimeapi.NetworkReady
 )
 
 // Status tells whether pods could run now. It always answers, also while the daemon
@@ -85,6 +87,9 @@ func (s *Server) statusInfo() (map[string]string, error) {
 	parts := map[string]any{
 		softwareInfoKey: map[string]string{"vmlet": version.Version, "commit": version.Commit, "go": runtime.Version()},
 		handlerInfoKey:  append([]string{""}, s.cfg.Handlers...),
+	}
+	if all, err := s.svc.Capabilities(""); err == nil { // libvirt may not have said yet
+		parts[capabilitiesInfoKey] = all
 	}
 	maps.Copy(parts, s.cfg.Info())
 	info := make(map[string]string, len(parts))

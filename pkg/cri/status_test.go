@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 func TestConditionsSayWhatIsMissing(t *testing.T) {
@@ -78,7 +80,8 @@ func TestStatusListsEachHandlerOnce(t *testing.T) {
 }
 
 func TestVerboseStatusIsJSON(t *testing.T) {
-	s := newServer(t, newFake())
+	svc := newFake()
+	s := newServer(t, svc)
 	s.cfg.Info = func() map[string]any { return map[string]any{"config": map[string]any{"virtualization": "tcg"}} }
 	got, err := s.Status(t.Context(), &runtimeapi.StatusRequest{Verbose: true})
 	if err != nil {
@@ -91,6 +94,16 @@ func TestVerboseStatusIsJSON(t *testing.T) {
 	}
 	if want := `{"virtualization":"tcg"}`; got.GetInfo()["config"] != want {
 		t.Errorf("config is %s, want %s", got.GetInfo()["config"], want)
+	}
+	if text, told := got.GetInfo()["capabilities"]; told {
+		t.Errorf("capabilities that are not known are told as %s", text)
+	}
+	svc.capabilities = []vm.Capability{{Name: "exec", Available: true}, {Name: "kvm", WhyNot: "no vmx"}}
+	if got, err = s.Status(t.Context(), &runtimeapi.StatusRequest{Verbose: true}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `[{"name":"exec","available":true},{"name":"kvm","available":false,"whyNot":"no vmx"}]`; got.GetInfo()["capabilities"] != want {
+		t.Errorf("capabilities are %s, want %s", got.GetInfo()["capabilities"], want)
 	}
 }
 

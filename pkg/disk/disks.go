@@ -30,6 +30,10 @@ type Config struct {
 	// User and Group are whom QEMU runs as, by name or by number; "" is the daemon's own.
 	User  string
 	Group string
+	// Allowed are the folders that files and devices of callers may be in.
+	Allowed []string
+	// Checkpoints are the folders that checkpoints may be below.
+	Checkpoints []string
 }
 
 // Disks makes and removes the files of sandboxes and of persistent disks. It is safe for
@@ -38,6 +42,13 @@ type Disks struct {
 	// sandboxes and disks hold a folder each per sandbox and per persistent disk.
 	sandboxes, disks string
 	owner            owner
+	// user is how owner is called, for errors.
+	user    string
+	allowed []string
+	// checkpoints are the folders that checkpoints may be below.
+	checkpoints []string
+	// root is vmlet's own folder, in which nothing is a caller's.
+	root string
 	// locks serialises what is done to one path.
 	locks keylock.Locks
 }
@@ -48,7 +59,7 @@ func New(cfg Config) (*Disks, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Disks{sandboxes: cfg.Paths.Sandboxes(), disks: cfg.Paths.Disks(), owner: who}
+	d := &Disks{sandboxes: cfg.Paths.Sandboxes(), disks: cfg.Paths.Disks(), owner: who, user: cfg.User, allowed: cfg.Allowed, checkpoints: cfg.Checkpoints, root: cfg.Paths.Root}
 	for _, dir := range []string{d.sandboxes, d.disks} {
 		if err := os.MkdirAll(dir, rootMode); err != nil {
 			return nil, fmt.Errorf("folder of sandboxes or disks: %w", err)

@@ -31,11 +31,23 @@ const id = "0123456789abcdef0123456789abcdef"
 func newDisks(t *testing.T) (*Disks, paths.Node) {
 	t.Helper()
 	node := paths.Node{Root: t.TempDir()}
-	d, err := New(Config{Paths: node})
+	d, err := New(Config{Paths: node, Checkpoints: []string{checkpointDir(t)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, node
+}
+
+// checkpointDir is the test's folder for checkpoints.
+func checkpointDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(os.TempDir(), "vmlet-"+strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()))
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		t.Cleanup(func() { noError(t, os.RemoveAll(dir)) })
+	} else if !os.IsExist(err) {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // base makes a base image and returns its file.
@@ -88,14 +100,42 @@ func TestDisksKeepTheContract(t *testing.T) {
 				noError(t, err)
 				noError(t, f.Close())
 			},
+			Put: func(t *testing.T, path string, block int, value byte) {
+				t.Helper()
+				run(t, "qemu-io", "-c", fmt.Sprintf("write -q -P %d %dk 64k", value, block*64), path)
+			},
+			Get: func(t *testing.T, path string, block int) byte {
+				t.Helper()
+				return readBlock(t, path, block)
+			},
 			Marked: func(t *testing.T, path string) bool {
 				t.Helper()
 				b, err := os.ReadFile(path)
 				noError(t, err)
 				return bytes.Contains(b, []byte(mark))
 			},
+			CheckpointDir: checkpointDir,
+			MakeFolder:    func(t *testing.T, dir string) { t.Helper(); noError(t, os.Mkdir(dir, 0o700)) },
+			Spoil:         spoil,
+			Memory:        saveMemory,
 		}
 	})
+}
+
+// readBlock reads the first byte of a block of 64 KiB as a guest would, and sees that the others are alike.
+func readBlock(t *testing.T, path string, block int) byte {
+	t.Helper()
+	for _, value := range []byte{'a', 'b', 'c', 0} {
+		read := fmt.Sprintf("read -P %d %dk 64k", value, block*64)
+		out, err := exec.CommandContext(t.Context(), "qemu-io", "-r", "-c", read, path).CombinedOutput()
+		if err == nil {
+			return value
+		}
+		if !bytes.Contains(out, []byte("verification failed")) {
+			t.Fatalf("%s of %s: %v: %s", read, path, err, out)
+		}
+	}
+	return 0xff
 }
 
 // info is what qemu-img says of a disk.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package disk makes and removes the files of sandboxes: root disks, seeds, console
-// spools; and root disks that belong to no sandbox.
+// Package disk makes and removes the files of sandboxes: root disks, data disks,
+// seeds, console spools; and root disks that belong to no sandbox.
 //
 // # What is on disk
 //
@@ -9,6 +9,7 @@
 //	`- <sandbox ID>/                  0710  root:GROUP
 //	   |- root-<name>-<image>.qcow2   0600  USER:GROUP  overlay on an image; the guest's data
 //	   |- root-<container>.qcow2      0600  USER:GROUP  the same, of one container alone
+//	   |- data-<disk>.qcow2           0600  USER:GROUP  a data disk by size; the guest's data
 //	   |- seed.iso                    0640  root:GROUP  holds secrets
 //	   |- console-<container>.spool   0600  USER:GROUP  QEMU appends, vmlet takes away
 //	   |- console-<container>.checkpoint  0600  root:root  how far; pkg/stream's
@@ -16,7 +17,8 @@
 //	                                        with the next try, or with the sandbox
 //	disks/                            0711  root:root
 //	`- <disk ID>/                     0710  root:GROUP
-//	   `- root.qcow2                  0600  USER:GROUP  a persistent root disk
+//	   |- root.qcow2                  0600  USER:GROUP  a persistent root disk, or the lowest layer under one
+//	   `- root-layer-LID.qcow2        0600  USER:GROUP  one, or a layer under it, that a snapshot was taken of
 //
 // USER and GROUP are those that QEMU runs as, root is the user of the daemon.
 //
@@ -34,4 +36,11 @@
 // given must be that of a file in the folder of a sandbox or of a disk; what is in between
 // is opened step by step below the folder of all of them (os.Root), so nothing leads out of
 // it.
+//
+// What callers bring (source.go) is looked at and never changed. Checkpoints are in folders of callers, too (checkpoint.go):
+//
+//	<folder>/            0700  root:root   made as .<folder>.part beside it, unless it was there
+//	|- manifest.json     0600  root:root   written last
+//	|- memory.save       0600  root:root   with all secrets of the guest
+//	`- root.qcow2        0600  root:root   the root disk without its image
 package disk

@@ -20,12 +20,12 @@ import (
 // sector is what sizes of disks are multiples of, in bytes.
 const sector = 512
 
-// GrowRoot gives a root disk that no VM uses at least disk.Size bytes, rounded up to whole
+// GrowRoot gives a root disk, or any other of ours, that no VM uses at least disk.Size bytes, rounded up to whole
 // sectors; one that has as many is left alone. NotFound: there is no file.
 // FailedPrecondition: it is not ours to grow any more, or a QEMU has it open.
 func (d *Disks) GrowRoot(ctx context.Context, disk vm.Disk) error {
 	if err := d.grow(ctx, disk); err != nil {
-		return fmt.Errorf("grow root disk %s: %w", disk.Path, err)
+		return fmt.Errorf("grow disk %s: %w", disk.Path, err)
 	}
 	return nil
 }
@@ -60,27 +60,32 @@ func (d *Disks) grow(ctx context.Context, disk vm.Disk) error {
 
 // header reads the header of a disk.
 func (d *Disks) header(at place) (qcow2Header, error) {
-	folder, err := d.folder(at.dir, at.id, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return qcow2Header{}, fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
-	}
-	if err != nil {
-		return qcow2Header{}, err
-	}
-	defer func() { _ = folder.Close() }() //nolint:errcheck // nothing was written through it
-	exists, err := isThere(folder, at.file)
-	if err != nil {
-		return qcow2Header{}, err
-	}
-	if !exists {
-		return qcow2Header{}, fmt.Errorf("%w: %w", fs.ErrNotExist, errdefs.ErrNotFound)
-	}
-	f, err := folder.OpenFile(at.file, os.O_RDONLY, 0)
+	f, err := d.openFile(at)
 	if err != nil {
 		return qcow2Header{}, err
 	}
 	head, err := readHeader(f)
 	return head, errors.Join(err, f.Close())
+}
+
+// openFile opens a file of ours to read. NotFound if it is not there.
+func (d *Disks) openFile(at place) (*os.File, error) {
+	folder, err := d.folder(at.dir, at.id, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }() //nolint:errcheck // nothing was written through it
+	exists, err := isThere(folder, at.file)
+	if err != nil {
+		return nil, err
+	}
+	if !exists {
+		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, errdefs.ErrNotFound)
+	}
+	return folder.OpenFile(at.file, os.O_RDONLY, 0)
 }
 
 // aloneImage names a qcow2 file for qemu-img, which is not to open what the file says it is

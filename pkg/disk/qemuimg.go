@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,7 +23,27 @@ const killDelay = 2 * time.Second
 // qemuImg runs qemu-img. ResourceExhausted: there is no room. FailedPrecondition: there is
 // no qemu-img, or a QEMU has the disk open.
 func qemuImg(ctx context.Context, args ...string) error {
+	return runQEMUImg(ctx, exec.CommandContext(ctx, "qemu-img", args...))
+}
+
+// qemuImgAs is qemuImg with the rights of a user alone.
+func qemuImgAs(ctx context.Context, who owner, args ...string) error {
 	cmd := exec.CommandContext(ctx, "qemu-img", args...)
+	if who.uid != os.Getuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid)}}
+	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	// It must not outlive us: what it has locked, no QEMU could be started on. The signal comes with the end of the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	cmd.Dir = "/" // the daemon's own may be closed to the user
+	return runQEMUImg(ctx, cmd)
+}
+
+func runQEMUImg(ctx context.Context, cmd *exec.Cmd) error {
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = killDelay
 	out, err := cmd.CombinedOutput()

@@ -17,8 +17,15 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// rootPrefix begins the names of root disks; see paths.Node.
-const rootPrefix = "root"
+// rootPrefix and dataPrefix begin the names of disks; see paths.Node.
+const (
+	rootPrefix = "root"
+	dataPrefix = "data-"
+)
+
+func isDisk(file string) bool {
+	return strings.HasPrefix(file, rootPrefix) || strings.HasPrefix(file, dataPrefix)
+}
 
 // RemoveSandbox removes the folder of a sandbox with all in it. Idempotent.
 func (d *Disks) RemoveSandbox(ctx context.Context, id string) error {
@@ -68,7 +75,7 @@ func (d *Disks) List(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// Usage is what the root disks of a sandbox take on their file system: blocks, not the
+// Usage is what the disks of a sandbox, root disks and those by size, take on their file system: blocks, not the
 // sizes that guests see. A sandbox without any takes nothing. MountPoint is the folder of
 // the sandboxes.
 func (d *Disks) Usage(ctx context.Context, id string) (vm.FSUsage, error) {
@@ -105,7 +112,7 @@ func (d *Disks) usage(ctx context.Context, dir, id string) (vm.FSUsage, error) {
 	}
 	entries, err := fs.ReadDir(folder.FS(), ".")
 	for _, e := range entries {
-		if info, infoErr := e.Info(); infoErr == nil && info.Mode().IsRegular() && strings.HasPrefix(e.Name(), rootPrefix) {
+		if info, infoErr := e.Info(); infoErr == nil && info.Mode().IsRegular() && isDisk(e.Name()) {
 			u.UsedInodes++
 			u.UsedBytes += allocated(info)
 		} // else it went while we looked

@@ -3,11 +3,13 @@
 //go:build failpoints
 
 // Package failpoint marks the places where a crash must be survived. In this build a
-// mark can record itself or kill the process.
+// mark can record itself, kill the process, or hold up who passes it.
 //
 //	VMLET_FAILPOINT_RECORD=FILE  append the name of every mark that is hit to FILE
 //	VMLET_FAILPOINT_KILL=FILE    FILE holds "NAME N": the N-th hit of NAME, counted
 //	                             from the process's start, kills it with SIGKILL
+//	VMLET_FAILPOINT_HOLD=FILE    FILE holds "NAME N": who makes the N-th hit of NAME
+//	                             goes on when FILE is gone. FILE.held is there meanwhile
 package failpoint
 
 import (
@@ -16,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 var state struct {
@@ -26,6 +29,13 @@ var state struct {
 // Hit is called at the mark named name. Names are stable: they hold no IDs.
 func Hit(name string) {
 	name = strings.Join(strings.Fields(name), "-")
+	hit := count(name)
+	if path := os.Getenv("VMLET_FAILPOINT_HOLD"); names(path, name, hit) {
+		hold(path)
+	}
+}
+
+func count(name string) int {
 	state.Lock()
 	defer state.Unlock()
 	if state.hits == nil {
@@ -33,11 +43,12 @@ func Hit(name string) {
 	}
 	state.hits[name]++
 	record(name)
-	if shouldKill(name, state.hits[name]) {
+	if names(os.Getenv("VMLET_FAILPOINT_KILL"), name, state.hits[name]) {
 		// SIGKILL, not os.Exit: nothing of this process may run after the mark.
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+	return state.hits[name]
 }
 
 func record(name string) {
@@ -57,8 +68,8 @@ func record(name string) {
 	}
 }
 
-func shouldKill(name string, hit int) bool {
-	path := os.Getenv("VMLET_FAILPOINT_KILL")
+// names tells whether a file names this hit of a mark.
+func names(path, name string, hit int) bool {
 	if path == "" {
 		return false
 	}
@@ -72,4 +83,21 @@ func shouldKill(name string, hit int) bool {
 		return false
 	}
 	return want == name && n == hit
+}
+
+// hold waits, without the lock: other marks are passed meanwhile.
+func hold(path string) {
+	held := path + ".held"
+	if err := os.WriteFile(held, nil, 0o600); err != nil {
+		panic(err)
+	}
+	for {
+		if _, err := os.Stat(path); err != nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := os.Remove(held); err != nil {
+		panic(err)
+	}
 }

@@ -25,6 +25,14 @@ func (g *Guest) Disconnect(id string) {
 // Reboots delivers a sandbox's ID when its guest has come up in another boot.
 func (g *Guest) Reboots() <-chan string { return g.agents.Reboots() }
 
+// AwaitChange returns a sandbox's ID when its vmlet-agent has come or gone.
+func (g *Guest) AwaitChange(ctx context.Context) (id string, err error) {
+	return g.agents.AwaitChange(ctx)
+}
+
+// Agent tells whether vmlet-agent answers now, and the boot ID of its guest.
+func (g *Guest) Agent(id string) (bootID string, answers bool) { return g.agents.State(id) }
+
 // AwaitAgent returns once vmlet-agent answers, with the boot ID of its guest.
 func (g *Guest) AwaitAgent(ctx context.Context, id string) (bootID string, err error) {
 	if g.hasNoPort(id) {
@@ -49,6 +57,24 @@ func (g *Guest) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
 	return wrap("set up the guest of", id, err)
 }
 
+// SetNICs has the guest configure the NICs that were attached.
+func (g *Guest) SetNICs(ctx context.Context, id string, nics []vm.NIC) error {
+	err := g.need(ctx, id, "an attached NIC's configuration in the guest")
+	if err == nil {
+		err = g.agents.SetNICs(ctx, id, nics)
+	}
+	return wrap("configure the NICs of", id, err)
+}
+
+// Readdress has the guest give its first interface other addresses.
+func (g *Guest) Readdress(ctx context.Context, id string, was, now vm.NIC) error {
+	err := g.need(ctx, id, "the addresses of another network in the guest")
+	if err == nil {
+		err = g.agents.Readdress(ctx, id, was, now)
+	}
+	return wrap("readdress", id, err)
+}
+
 // Dial connects to a TCP port of the guest's loopback.
 func (g *Guest) Dial(ctx context.Context, id string, port uint16) (net.Conn, error) {
 	if err := g.need(ctx, id, "a port of the guest's loopback"); err != nil {
@@ -56,15 +82,6 @@ func (g *Guest) Dial(ctx context.Context, id string, port uint16) (net.Conn, err
 	}
 	conn, err := g.agents.Dial(ctx, id, port)
 	return conn, wrap("dial into the guest of", id, err)
-}
-
-// Info asks the agent about its guest.
-func (g *Guest) Info(ctx context.Context, id string) (vm.GuestInfo, error) {
-	if err := g.need(ctx, id, "what a guest says of itself"); err != nil {
-		return vm.GuestInfo{}, wrap("ask about the guest of", id, err)
-	}
-	info, err := g.agents.Info(ctx, id)
-	return info, wrap("ask about the guest of", id, err)
 }
 
 // Reboot asks the guest's agent to have it reboot.

@@ -93,10 +93,6 @@ func TestWhatOnlyVmletAgentCanDoIsNotImplementedByName(t *testing.T) {
 		"setting up": {func(ctx context.Context, g *Guest) error {
 			return g.Setup(ctx, "a", vm.GuestSetup{})
 		}, "sysctls"},
-		"info": {func(ctx context.Context, g *Guest) error {
-			_, err := g.Info(ctx, "a")
-			return err
-		}, "says of itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/vmlet/vmlet/pkg/qcow2head"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -172,7 +173,7 @@ func TestARegistryThatLiesIsFoundOut(t *testing.T) {
 		{"one bit is another", rawType, disk, send(flipped)},
 		{"a bit of the packed layer is another", packedType, packed, send(gzipOf(t, flipped)[:len(packed)])},
 		{"something else of the same size", packedType, packed, send(rawDisk(7, len(packed)))},
-		{"a disk with a backing file", rawType, disk, send(append([]byte(qcow2Magic), disk[4:]...))},
+		{"a disk with a backing file", rawType, disk, send(append([]byte(qcow2head.Magic), disk[4:]...))},
 		{"fewer bytes", rawType, disk, send(disk[:mib])},
 		{"more bytes", rawType, disk, send(append(slices.Clone(disk), 0))},
 		{"one bit is another, in an answer of no announced length", rawType, disk, func(w http.ResponseWriter, _ *http.Request) {

@@ -14,12 +14,12 @@ import (
 	"github.com/lima-vm/go-qcow2reader/image/qcow2"
 	"github.com/lima-vm/go-qcow2reader/image/raw"
 
+	"github.com/vmlet/vmlet/pkg/qcow2head"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// headSize is how much of a disk's beginning is looked at. A qcow2 header with its
-// extensions has a few hundred bytes.
-const headSize = 64 << 10
+// headSize is how much of a disk's beginning is looked at.
+const headSize = qcow2head.Size
 
 // sector is what the size of a disk is a multiple of, in bytes.
 const sector = 512
@@ -42,7 +42,7 @@ func judge(head []byte, size int64, declared vm.DiskFormat, limit int64) (facts,
 	if other := otherFormat(head); other != "" {
 		return facts{}, refused("the disk is %s; qcow2 and raw disks are what can be stored", other)
 	}
-	if bytes.HasPrefix(head, []byte(qcow2Magic)) {
+	if bytes.HasPrefix(head, []byte(qcow2head.Magic)) {
 		found.format = vm.FormatQCOW2
 	}
 	if declared != "" && declared != found.format {
@@ -52,7 +52,7 @@ func judge(head []byte, size int64, declared vm.DiskFormat, limit int64) (facts,
 	}
 	switch {
 	case found.format == vm.FormatQCOW2:
-		virtual, err := checkQCOW2(head, size)
+		virtual, err := qcow2head.Check(head, size)
 		if err != nil {
 			return facts{}, err
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/vmlet/vmlet/pkg/qcow2head"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -90,7 +91,7 @@ func TestPullStoresTheDiskOfEveryKindOfImage(t *testing.T) {
 			img := pullOK(t, s, ref)
 
 			format, virtual := vm.FormatRaw, int64(len(tc.disk))
-			if bytes.HasPrefix(tc.disk, []byte(qcow2Magic)) {
+			if bytes.HasPrefix(tc.disk, []byte(qcow2head.Magic)) {
 				format, virtual = vm.FormatQCOW2, 64*mib
 			}
 			wantDisk(t, img, tc.disk, format, virtual)

@@ -28,6 +28,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/vmlet/vmlet/pkg/qcow2head"
 )
 
 // testRegistry is go-containerregistry's registry on loopback, behind a handler that
@@ -193,7 +195,7 @@ func zstdOf(t *testing.T, b []byte) []byte {
 func qcow2Disk(seed, virtual uint64, payload int) []byte {
 	const cluster = 1 << 16
 	b := make([]byte, 4*cluster+payload)
-	copy(b, qcow2Magic)
+	copy(b, qcow2head.Magic)
 	binary.BigEndian.PutUint32(b[4:], 3)
 	binary.BigEndian.PutUint32(b[20:], 16)
 	binary.BigEndian.PutUint64(b[24:], virtual)

@@ -26,6 +26,8 @@ type events struct {
 	judged *queue[vm.Event]
 	owned  ownedSet
 	out    chan vm.Event
+	// removals are told at once: who waits for a device waits for its own domain's.
+	removals removals
 }
 
 // rawEvent is an event as the callback saw it. An empty uuid is a reconnect.
@@ -47,7 +49,7 @@ func newEvents(h *Hypervisor) *events {
 // no domain is missed between the two.
 func (e *events) subscribe(s *session) error {
 	for _, register := range []func(*session) (int, error){
-		e.onLifecycle, e.onReboot, e.onIOError, e.onAgent,
+		e.onLifecycle, e.onReboot, e.onIOError, e.onAgent, e.onRemoved, e.onMemorySize,
 	} {
 		id, err := register(s)
 		if err != nil {
@@ -108,6 +110,27 @@ func (e *events) onAgent(s *session) (int, error) {
 	return s.DomainEventAgentLifecycleRegister(nil,
 		func(_ *virt.Connect, dom *virt.Domain, ev *virt.DomainEventAgentLifecycle) {
 			e.enqueue(dom, noLifecycle, agentKinds[ev.State], agentReasons[ev.Reason])
+		})
+}
+
+func (e *events) onRemoved(s *session) (int, error) {
+	return s.DomainEventDeviceRemovedRegister(nil,
+		func(_ *virt.Connect, dom *virt.Domain, ev *virt.DomainEventDeviceRemoved) {
+			if uuid, err := dom.GetUUIDString(); err == nil {
+				e.removals.tell(idFromUUID(uuid), ev.DevAlias)
+			}
+			if tap, is := domainxml.TapOfAlias(ev.DevAlias); is {
+				e.enqueue(dom, noLifecycle, vm.EventNICRemoved, tap)
+				return
+			}
+			e.enqueue(dom, noLifecycle, vm.EventDeviceRemoved, ev.DevAlias)
+		})
+}
+
+func (e *events) onMemorySize(s *session) (int, error) {
+	return s.DomainEventMemoryDeviceSizeChangeRegister(nil,
+		func(_ *virt.Connect, dom *virt.Domain, _ *virt.DomainEventMemoryDeviceSizeChange) {
+			e.enqueue(dom, noLifecycle, vm.EventMemorySize, "")
 		})
 }
 

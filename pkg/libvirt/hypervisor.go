@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/keylock"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -34,8 +35,12 @@ type Hypervisor struct {
 	domains   *conn // everything that the others are not for
 	starts    *conn // Start, which takes long: nothing else must wait for slots behind it
 	buttons   *conn // PowerButton, which a QEMU that hangs never answers: calls queue behind it
+	layers    *conn // snapshots and merges, which may take minutes
 	eventConn *conn // events and what is needed to judge them
 	agentConn *conn // calls into guests
+	screens   *conn // what screens show, which a QEMU that hangs never tells
+	// screenLocks let one such call of a sandbox be under way: one QEMU that hangs must not take all slots.
+	screenLocks keylock.Locks
 }
 
 // New connects to libvirt. It returns when each connection was tried once, or ctx has
@@ -57,7 +62,9 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	h.domains = newConn(lifetime, cfg, ping, ignore)
 	h.starts = newConn(lifetime, cfg, ping, ignore)
 	h.buttons = newConn(lifetime, cfg, ping, ignore)
+	h.layers = newConn(lifetime, cfg, ping, ignore)
 	h.agentConn = newConn(lifetime, cfg, ping, ignore)
+	h.screens = newConn(lifetime, cfg, ping, ignore)
 	h.eventConn = newConn(lifetime, cfg, h.events.subscribe, h.events.resumed)
 	h.events.run(lifetime, &h.background)
 	h.shares.run(lifetime, &h.background)
@@ -71,7 +78,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 }
 
 func (h *Hypervisor) conns() []*conn {
-	return []*conn{h.domains, h.starts, h.buttons, h.eventConn, h.agentConn}
+	return []*conn{h.domains, h.starts, h.buttons, h.layers, h.eventConn, h.agentConn, h.screens}
 }
 
 // Close closes the connections. Domains are left as they are. It is an error if libvirtd

@@ -49,6 +49,49 @@ func (h *Hypervisor) ReplugShare(ctx context.Context, id string) error {
 	return nil
 }
 
+// UnplugShare implements lifecycle.Hypervisor.
+func (h *Hypervisor) UnplugShare(ctx context.Context, id string) error {
+	err := h.withOn(ctx, h.starts, "unplug the share", id, func(dom *virt.Domain) error {
+		if err := requireActive(dom); err != nil {
+			return err
+		}
+		_, err := unplugShare(dom)
+		return err
+	})
+	if errors.Is(err, errShareHeld) {
+		return fmt.Errorf("unplug the share of sandbox %s: the guest does not let go of its device: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	if err != nil {
+		return err
+	}
+	// One that is just ending would be taken for one that serves.
+	if err := h.awaitVirtiofsd(ctx, id); err != nil {
+		return fmt.Errorf("unplug the share of sandbox %s: wait for the end of its virtiofsd: %w", id, err)
+	}
+	return nil
+}
+
+// awaitVirtiofsd returns when no virtiofsd of a sandbox is left.
+func (h *Hypervisor) awaitVirtiofsd(ctx context.Context, id string) error {
+	for {
+		daemon, err := openVirtiofsd(h.cfg.ProcRoot, id)
+		if errors.Is(err, errNotActive) {
+			if pids, err := findVirtiofsd(h.cfg.ProcRoot, id); err != nil || len(pids) == 0 {
+				return err
+			}
+			continue // it ended while we looked, and another one is left
+		}
+		if err != nil {
+			return err
+		}
+		err = waitPIDFD(ctx, daemon)
+		_ = daemon.Close() //nolint:errcheck // nothing was written
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // unplugShare takes the device from the running guest, if it is there, and tells what it
 // was. libvirt waits up to 5 s for the guest to let go, and then says nothing.
 func unplugShare(dom *virt.Domain) (replug, error) {
@@ -86,18 +129,11 @@ func shareOf(dom *virt.Domain, flags virt.DomainXMLFlags) (_ *libvirtxml.DomainF
 	if active, err = dom.IsActive(); err != nil {
 		return nil, false, err
 	}
-	text, err := dom.GetXMLDesc(flags)
+	devices, err := devicesOf(dom, flags)
 	if err != nil {
 		return nil, false, err
 	}
-	var d libvirtxml.Domain
-	if err := d.Unmarshal(text); err != nil {
-		return nil, false, fmt.Errorf("read the domain's XML: %w", err)
-	}
-	if d.Devices == nil {
-		return nil, active, nil
-	}
-	for _, f := range d.Devices.Filesystems {
+	for _, f := range devices.Filesystems {
 		if f.Target != nil && f.Target.Dir == domainxml.ShareTag {
 			return &f, active, nil
 		}

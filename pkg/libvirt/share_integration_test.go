@@ -6,6 +6,7 @@ package libvirt
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,33 @@ func TestShareIsServedAndPluggedAgainAfterVirtiofsdDied(t *testing.T) {
 	if story := seen.story(g.id, time.Now().Add(-patience)); strings.Count(story, "ShareLost") != 2 {
 		t.Errorf("events %q; want two losses", story)
 	}
+	nothingIsLeftOfShares(t, g)
+}
+
+// A share that is unplugged on purpose leaves nothing that serves it, and one that is plugged at once is watched.
+func TestShareIsUnpluggedAndPluggedAgain(t *testing.T) {
+	h := newHypervisor(t, testOwner)
+	seen := record(t, h)
+	g := newSharingGuest(t, h, seen)
+	for i := range 3 {
+		g.sh(fmt.Sprintf("umount /mnt && echo AWAY%d >/dev/ttyS0", i))
+		g.console(fmt.Sprint("AWAY", i))
+		for range 2 {
+			g.must(h.UnplugShare(testContext(t), g.id))
+		}
+		if pids := g.helpers(); len(pids) > 0 {
+			t.Errorf("virtiofsd is processes %v", pids)
+		}
+		g.must(h.ReplugShare(testContext(t), g.id))
+		g.sh(fmt.Sprintf("until mount -t virtiofs vmlet /mnt; do sleep 0.1; done; echo BACK%d >/dev/ttyS0", i))
+		g.console(fmt.Sprint("BACK", i))
+	}
+	seen.wait(t, g.id, vm.EventShareLost)
+	seen.wait(t, g.id, vm.EventShareLost)
+	seen.wait(t, g.id, vm.EventShareLost)
+	g.killVirtiofsd()
+	seen.wait(t, g.id, vm.EventShareLost)
+	g.must(h.Destroy(testContext(t), g.id))
 	nothingIsLeftOfShares(t, g)
 }
 

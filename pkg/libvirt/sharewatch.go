@@ -66,6 +66,9 @@ func (w *shareWatch) follow(ctx context.Context, id string) {
 	delete(w.watched, id)
 	w.mu.Unlock()
 	if lost {
+		if pids, err := findVirtiofsd(w.h.cfg.ProcRoot, id); err == nil && len(pids) > 0 {
+			w.watch(id) // it was plugged again already, when we still watched the one before
+		}
 		w.h.events.judged.put(vm.Event{SandboxID: id, Kind: vm.EventShareLost, Detail: "virtiofsd ended", At: time.Now()})
 	}
 }

@@ -98,15 +98,11 @@ func show(dom *virt.Domain, mark domainxml.Mark) (vm.Domain, error) {
 // agentConnected tells whether the guest has the agent's port open, which libvirt says
 // only in the XML of the active domain.
 func agentConnected(dom *virt.Domain) (bool, error) {
-	text, err := dom.GetXMLDesc(0)
+	devices, err := devicesOf(dom, 0)
 	if err != nil {
-		return false, fmt.Errorf("read the domain's XML: %w", err)
+		return false, err
 	}
-	var def libvirtxml.Domain
-	if err := def.Unmarshal(text); err != nil {
-		return false, fmt.Errorf("parse the domain's XML: %w", err)
-	}
-	return slices.ContainsFunc(def.Devices.Channels, func(c libvirtxml.DomainChannel) bool {
+	return slices.ContainsFunc(devices.Channels, func(c libvirtxml.DomainChannel) bool {
 		return c.Target != nil && c.Target.VirtIO != nil &&
 			c.Target.VirtIO.Name == domainxml.QGAPort && c.Target.VirtIO.State == "connected"
 	}), nil

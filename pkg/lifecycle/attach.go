@@ -56,7 +56,7 @@ func (s *Service) sendInput(ctx context.Context, c vm.Container, streams vm.Stre
 		if err := s.awaitBegun(ctx, c); err != nil {
 			return err
 		}
-		return s.deps.Guest.AttachMain(ctx, c.SandboxID, c.ID, streams.Stdin, streams.Resize)
+		return s.deps.Guest.AttachMain(ctx, c.SandboxID, c.GuestID(), streams.Stdin, streams.Resize)
 	}
 	device, err := s.deps.Hypervisor.ConsoleDevice(ctx, c.SandboxID)
 	if err != nil {

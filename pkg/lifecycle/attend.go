@@ -45,7 +45,7 @@ type attendant struct {
 // do. All that it does can be done again: after a restart it simply begins anew. Under the
 // sandbox's lock. Idempotent.
 func (s *Service) attend(sb vm.Sandbox, c vm.Container) {
-	ask, err := annotations.Parse(sb.Spec.Annotations)
+	ask, err := annotations.Parse(sb.Spec.AllSettings())
 	if err != nil {
 		return // they were read before, and are as they were
 	}
@@ -90,6 +90,16 @@ func (a *attendants) take(containerID string) *attendant {
 	one := a.m[containerID]
 	delete(a.m, containerID)
 	return one
+}
+
+// over is closed when a container's attendant has ended; nil if it has none.
+func (a *attendants) over(containerID string) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if one := a.m[containerID]; one != nil {
+		return one.over
+	}
+	return nil
 }
 
 // agentTimeout is how long a command waits for its guest's agent.
@@ -174,13 +184,14 @@ func (s *Service) prepare(ctx context.Context, sb vm.Sandbox, c vm.Container) er
 	if err := s.deps.Guest.Setup(ctx, sb.ID, setupOf(sb)); err != nil {
 		return fmt.Errorf("set up the guest: %w", err)
 	}
+	if err := s.readdress(ctx, sb.ID, c.ID); err != nil {
+		return fmt.Errorf("give the guest its addresses: %w", err)
+	}
+	s.keepNICs(ctx, sb.ID)
 	if len(c.Status.Shares) > 0 {
 		// What a boot held of a share that was lost, the next one does not.
-		if err := s.ensureShare(ctx, sb); err != nil {
-			return fmt.Errorf("the guest's share: %w", err)
-		}
-		if err := s.deps.Guest.MountShares(ctx, sb.ID, namespaceOf(c), c.Status.Shares); err != nil {
-			return fmt.Errorf("mount shares in the guest: %w", err)
+		if err := s.shareOnce(ctx, sb, c); err != nil {
+			return err
 		}
 	}
 	return s.keepFiles(ctx, c)

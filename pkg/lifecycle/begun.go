@@ -63,11 +63,16 @@ func (s *Service) awaitBegun(ctx context.Context, c vm.Container) error {
 		}
 		return fmt.Errorf("the container has ended: %w", errdefs.ErrFailedPrecondition)
 	case <-late:
-		return fmt.Errorf("no agent answered in the guest within %s: use an image that has vmlet-agent, have cloud-init install it (annotation %s=%s), or give the boot more time (annotation %s): %w",
-			a.timeout, annotations.GuestAgent, vm.GuestAgentSeed, annotations.AgentTimeout, errdefs.ErrUnavailable)
+		return noAgent(a.timeout)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// noAgent is the error for a guest in which no agent has answered in time.
+func noAgent(timeout time.Duration) error {
+	return fmt.Errorf("no agent answered in the guest within %s: use an image that has vmlet-agent, have cloud-init install it (annotation %s=%s), or give the boot more time (annotation %s): %w",
+		timeout, annotations.GuestAgent, vm.GuestAgentSeed, annotations.AgentTimeout, errdefs.ErrUnavailable)
 }
 
 // begun returns the attendant of a container that has not begun, and what is closed when it does; nil if there is nothing

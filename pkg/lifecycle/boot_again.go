@@ -51,7 +51,7 @@ func (s *Service) bootAgain(ctx context.Context, c vm.Container) error {
 	if err := s.follow(ctx, c); err != nil { // after a restart of vmlet nobody does yet
 		return err
 	}
-	if err := s.relaunch(ctx, sb, c); err != nil {
+	if err := s.relaunch(ctx, sb, c, false); err != nil {
 		if errdefs.IsUnavailable(err) || ctx.Err() != nil {
 			return fmt.Errorf("boot sandbox %s again: %w", sb.ID, err)
 		}
@@ -63,18 +63,28 @@ func (s *Service) bootAgain(ctx context.Context, c vm.Container) error {
 	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
 	log.From(ctx).Info("the guest powered off to reboot and was booted again", zap.String("sandbox", sb.ID), zap.String("container", c.ID))
 	s.reboots.tell(sb.ID)
+	s.tell(vm.VMEvent{SandboxID: sb.ID, Kind: vm.VMRebootedEvent})
 	s.sample.soon()
 	return nil
 }
 
-// relaunch does what bootVM does of a boot's work on the host, as far as it is not done.
-func (s *Service) relaunch(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
+// relaunch does what bootVM does of a boot's work on the host, as far as it is not done. The guest's CPUs stay halted if
+// paused.
+func (s *Service) relaunch(ctx context.Context, sb vm.Sandbox, c vm.Container, paused bool) error {
 	d, err := s.deps.Hypervisor.Domain(ctx, sb.ID)
 	if err != nil {
 		return err
 	}
+	if !d.State.Active() {
+		if sb, err = s.trueDefinition(ctx, sb.ID); err != nil {
+			return err
+		}
+	}
 	if err := s.prepareHost(ctx, sb, c, !d.State.Active()); err != nil {
 		return err
+	}
+	if paused {
+		return s.launchHalted(ctx, sb, c)
 	}
 	return s.launch(ctx, sb, c)
 }
@@ -102,14 +112,19 @@ func (s *Service) giveUpBooting(ctx context.Context, c vm.Container, cause error
 
 // bootAgainLater goes on with booting a VM again where recovery could not: nobody else would.
 func (s *Service) bootAgainLater(sandboxID string) {
-	if c, ok := s.liveContainer(sandboxID); ok && c.Status.Reboot != nil && c.Status.Reboot.Booting {
+	if c, ok := s.liveContainer(sandboxID); ok && (c.Status.Restore != nil || c.Status.Reboot != nil && c.Status.Reboot.Booting || c.Status.PowerOff != nil && c.Status.PowerOff.Booting) {
 		s.work.Go(func() { s.look(s.life, sandboxID) })
 	}
 }
 
-// dropReboots forgets the reboots of a sandbox whose VM cannot be booted again: its network is gone.
-func (s *Service) dropReboots(sandboxID string) error {
+// dropReboots forgets the reboots and restores of a sandbox whose VM cannot be booted again: its network is gone.
+func (s *Service) dropReboots(ctx context.Context, sandboxID string) error {
 	for _, c := range s.containersOf(sandboxID) {
+		if c.Status.Restore != nil {
+			if err := s.giveUpDisk(ctx, c); err != nil {
+				return err
+			}
+		}
 		if c.Status.Reboot == nil {
 			continue
 		}

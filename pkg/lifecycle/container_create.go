@@ -60,14 +60,27 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err := s.makeRoom(ctx, sb, spec); err != nil {
 		return "", err
 	}
+	if err := s.merges.interrupt(ctx, sb.ID); err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	if err := s.undoSnapshotLocked(ctx, sb.ID); err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	if sb, err = s.deps.Store.Sandboxes.Get(sandboxID); err != nil {
+		return "", err
+	}
 	if err := s.forgetFreshDisks(ctx, sb); err != nil {
 		return "", fmt.Errorf("create container %s: disk of an earlier one: %w", spec.Name, err)
 	}
-	ask, err := annotations.Parse(sb.Spec.Annotations)
+	if sb, err = s.readyDataDisks(ctx, sb); err != nil {
+		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	ask, err := annotations.Parse(sb.Spec.AllSettings())
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
-	sz, err := sizeOf(sb.Present(), spec, ask, *s.defaults.Load(), s.Accel())
+	wants := askedNow(sb, spec, s.Accel())
+	sz, err := sizeOf(sb.Present(), spec, asked(ask, wants), *s.defaults.Load(), s.Accel())
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
@@ -75,13 +88,16 @@ func (s *Service) createContainer(ctx context.Context, sandboxID string, spec vm
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
-	c.Status.Size = sz
+	c.Status.Size, c.Status.Asked = sz, wants
 	c, disk, err := s.recordContainer(ctx, sb, c, ask)
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	if err := s.buildContainer(ctx, sb, c, disk, ask); err != nil {
 		return "", fmt.Errorf("create container %s: %w", spec.Name, err)
+	}
+	if disk.persistent != "" && s.untidySandbox(sb) {
+		s.tidyLater(sb.ID) //nolint:contextcheck // what its holder before this one has left to do
 	}
 	return c.ID, nil
 }
@@ -263,6 +279,9 @@ func (s *Service) updateContainer(id, step string, change func(vm.ContainerStatu
 	})
 	if err == nil && c.Status.State != before {
 		s.tellOf(c.SandboxID, id, containerEvents[c.Status.State]...)
+	}
+	if err == nil {
+		s.tellVM(c.SandboxID)
 	}
 	return c, err
 }

@@ -71,5 +71,6 @@ func (s *Service) removeContainer(ctx context.Context, c vm.Container) error {
 		return fmt.Errorf("remove container %s: %w", c.ID, err)
 	}
 	s.tellOf(c.SandboxID, c.ID, vm.ContainerDeletedEvent)
+	s.tellVM(c.SandboxID)
 	return nil
 }

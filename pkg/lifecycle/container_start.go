@@ -57,10 +57,17 @@ func (s *Service) startContainer(ctx context.Context, id string) error {
 		return fmt.Errorf("start container %s: %w", id, err)
 	}
 	s.hints.forget(sb.ID)
+	if sb, err = s.trueDefinition(ctx, sb.ID); err != nil {
+		return errors.Join(fmt.Errorf("start container %s: %w", id, err), s.failStart(ctx, c, err))
+	}
 	if err := s.bootVM(ctx, sb, c); err != nil {
 		return errors.Join(fmt.Errorf("start container %s: %w", id, err), s.failStart(ctx, c, err))
 	}
+	s.forgetMemory(ctx, c)
 	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
+	if from := c.Status.Checkpoint; from != nil && from.Pending {
+		s.mendClock(c) //nolint:contextcheck // it outlives the call
+	}
 	s.sample.soon()
 	return nil
 }
@@ -95,7 +102,8 @@ func (s *Service) bootVM(ctx context.Context, sb vm.Sandbox, c vm.Container) (er
 	return nil
 }
 
-// prepareHost makes what QEMU is to find: the tree of the share, and the VM's cgroup, anew if there is no QEMU in it.
+// prepareHost makes what QEMU is to find: the tree of the share, the NICs that have changed since the machine was made, and
+// the VM's cgroup, anew if there is no QEMU in it.
 func (s *Service) prepareHost(ctx context.Context, sb vm.Sandbox, c vm.Container, anew bool) error {
 	if len(c.Status.Shares) > 0 {
 		// Made with the container. What a restart of a vmlet with a mount namespace of its own
@@ -103,6 +111,9 @@ func (s *Service) prepareHost(ctx context.Context, sb vm.Sandbox, c vm.Container
 		if _, err := s.deps.Shares.Create(ctx, sb.ID, c.Status.Shares); err != nil {
 			return fmt.Errorf("shares: %w", err)
 		}
+	}
+	if err := s.alignNICs(ctx, sb, c); err != nil {
+		return fmt.Errorf("give the machine its NICs: %w", err)
 	}
 	if s.cfg.LibvirtCgroups {
 		return nil
@@ -112,7 +123,7 @@ func (s *Service) prepareHost(ctx context.Context, sb vm.Sandbox, c vm.Container
 			return fmt.Errorf("remove an earlier cgroup: %w", err)
 		}
 	}
-	if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, cgroupLimits(sb.Present(), c.Present())); err != nil {
+	if err := s.deps.Cgroups.Create(ctx, sb.ID, sb.Spec.CgroupParent, groupLimits(sb, c, s.Accel())); err != nil {
 		return fmt.Errorf("make the cgroup: %w", err)
 	}
 	return nil
@@ -120,16 +131,11 @@ func (s *Service) prepareHost(ctx context.Context, sb vm.Sandbox, c vm.Container
 
 // launch makes QEMU, has it join the pod and lets the guest run. What was done of it before is not done again.
 func (s *Service) launch(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
-	if err := s.ensureStarted(ctx, sb.ID); err != nil {
-		return fmt.Errorf("start the domain: %w", err)
-	}
-	if err := s.joinPod(ctx, sb); err != nil {
+	if err := s.launchHalted(ctx, sb, c); err != nil {
 		return err
 	}
-	if len(c.Status.Shares) > 0 {
-		if err := s.placeHelpers(ctx, sb); err != nil {
-			return err
-		}
+	if err := s.recordMemoryTaken(c); err != nil {
+		return err
 	}
 	if err := s.deps.Hypervisor.Resume(ctx, sb.ID); err != nil {
 		return fmt.Errorf("let the guest run: %w", err)
@@ -137,9 +143,29 @@ func (s *Service) launch(ctx context.Context, sb vm.Sandbox, c vm.Container) err
 	return nil
 }
 
+// launchHalted is launch but for letting the guest run.
+func (s *Service) launchHalted(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
+	if err := s.ensureStarted(ctx, c); err != nil {
+		return fmt.Errorf("start the domain: %w", err)
+	}
+	return s.connect(ctx, sb, c)
+}
+
+// connect makes QEMU and what serves it a part of the pod, while the guest's CPUs are halted.
+func (s *Service) connect(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
+	if err := s.joinPod(ctx, sb); err != nil {
+		return err
+	}
+	if len(c.Status.Shares) > 0 {
+		return s.placeHelpers(ctx, sb)
+	}
+	return nil
+}
+
 // ensureStarted starts the domain unless a start that was cut short already did.
-func (s *Service) ensureStarted(ctx context.Context, id string) error {
-	err := s.deps.Hypervisor.Start(ctx, id)
+func (s *Service) ensureStarted(ctx context.Context, c vm.Container) error {
+	id := c.SandboxID
+	err := s.startDomain(ctx, c)
 	if !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		return err
 	}
@@ -156,7 +182,7 @@ func (s *Service) ensureStarted(ctx context.Context, id string) error {
 func (s *Service) joinPod(ctx context.Context, sb vm.Sandbox) error {
 	placed := beside(ctx, "place QEMU", func(ctx context.Context) error { return s.placeQEMU(ctx, sb) })
 	defer func() { _ = placed() }() //nolint:errcheck // where the wiring failed: that is the error to tell
-	if err := s.deps.Network.Wire(ctx, *sb.Status.Network); err != nil {
+	if err := s.deps.Network.Wire(ctx, sb.Wiring()); err != nil {
 		return fmt.Errorf("wire the network: %w", err)
 	}
 	return placed()

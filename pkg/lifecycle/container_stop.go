@@ -85,6 +85,9 @@ func (s *Service) beginStop(ctx context.Context, c vm.Container, grace time.Dura
 	if err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", c.ID, err)
 	}
+	if c.Status.Off() {
+		return nil, s.endOff(ctx, c) // there is no guest to ask, nor to wait for
+	}
 	if c, err = s.intendStop(c, grace); err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", c.ID, err)
 	}
@@ -258,7 +261,7 @@ func (s *Service) signalMain(ctx context.Context, c vm.Container) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, signalPatience)
 	defer cancel()
-	err := s.deps.Guest.SignalMain(ctx, c.SandboxID, c.ID, signal)
+	err := s.deps.Guest.SignalMain(ctx, c.SandboxID, c.GuestID(), signal)
 	if err != nil {
 		log.From(ctx).Info("the command could not be signalled; the guest is asked to power off", zap.String("container", c.ID), zap.Error(err))
 	}
@@ -321,6 +324,9 @@ func (s *Service) forceStop(ctx context.Context, c vm.Container) error {
 func (s *Service) destroyContainer(ctx context.Context, c vm.Container) error {
 	if !c.Status.Live() {
 		return nil
+	}
+	if c.Status.Off() {
+		return s.endOff(ctx, c)
 	}
 	now := s.now()
 	c, err := s.updateContainer(c.ID, "force intended", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {

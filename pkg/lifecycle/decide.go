@@ -51,6 +51,7 @@ const (
 	containerRearm       containerAction = "go on with it"
 	containerResumeStop  containerAction = "go on with the stop"
 	containerSettle      containerAction = "settle its exit"
+	containerKeepOff     containerAction = "keep it powered off"
 	containerFinishGone  containerAction = "finish the removal"
 )
 
@@ -66,6 +67,8 @@ func decideContainer(c vm.Container, o observed) containerAction {
 		return containerFinishStart
 	case vm.ContainerRunning:
 		switch {
+		case c.Status.Off():
+			return containerKeepOff
 		case !o.domain.Active():
 			return containerSettle
 		case c.Status.Stop != nil:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
@@ -14,7 +15,7 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// Disks lists the persistent disks, oldest first, with what each takes on the host now.
+// Disks lists the persistent disks, oldest first, with their snapshots and what each takes on the host now.
 func (s *Service) Disks(ctx context.Context) ([]vm.HeldDisk, error) {
 	all := s.deps.Store.Disks.List()
 	disks := make([]vm.HeldDisk, len(all))
@@ -24,11 +25,46 @@ func (s *Service) Disks(ctx context.Context) ([]vm.HeldDisk, error) {
 			return nil, fmt.Errorf("list disks: %w", err)
 		}
 		disks[i] = vm.HeldDisk{PersistentDisk: d, Holder: s.holderOf(d), Used: used.UsedBytes}
+		if err := s.tellLayers(ctx, &disks[i]); err != nil {
+			return nil, fmt.Errorf("list disks: %s: %w", d.Key.Name(), err)
+		}
 	}
 	return disks, nil
 }
 
-// RemoveDisk removes a persistent disk with all that is on it. NotFound for an unknown name,
+// tellLayers completes a disk by its snapshots and files.
+func (s *Service) tellLayers(ctx context.Context, d *vm.HeldDisk) error {
+	t := treeOfDisk(d.PersistentDisk, "")
+	if d.Holder != nil {
+		t.sandboxID = d.Holder.ID
+	}
+	for _, snap := range t.Snapshots {
+		info, err := s.snapshotInfo(ctx, t, snap)
+		if err != nil {
+			return err
+		}
+		d.Snapshots = append(d.Snapshots, info)
+	}
+	files := []string{d.Disk.Path}
+	for _, l := range slices.Backward(t.Layers) {
+		files = append(files, l.Path)
+	}
+	for _, path := range files {
+		used, err := s.deps.Disks.FileUsage(ctx, path)
+		if err != nil {
+			return err
+		}
+		d.Layers = append(d.Layers, vm.DiskLayer{Path: path, Format: vm.FormatQCOW2, Allocated: int64(used.UsedBytes)})
+	}
+	image := vm.DiskLayer{Path: d.Disk.Backing, Format: d.Disk.BackingFormat, Shared: true}
+	if found, err := s.deps.Images.Resolve(ctx, d.Disk.ImageID); err == nil {
+		image.Allocated = found.Size
+	}
+	d.Layers = append(d.Layers, image)
+	return nil
+}
+
+// RemoveDisk removes a persistent disk with all that is on it, and its snapshots. NotFound for an unknown name,
 // FailedPrecondition while a sandbox holds the disk.
 func (s *Service) RemoveDisk(ctx context.Context, name string) error {
 	return s.shareErr(ctx, "remove disk "+name, func(ctx context.Context) error {

@@ -50,7 +50,7 @@ func (s *Service) ExecStream(ctx context.Context, ref string, cmd []string, tty 
 // ReopenLog opens a running container's log file anew, after kubelet renamed it. CRI:
 // "If the container is not running, ReopenContainerLog returns an error".
 func (s *Service) ReopenLog(ctx context.Context, ref string) error {
-	c, err := s.running(ref)
+	c, err := s.held(ref)
 	if err != nil {
 		return fmt.Errorf("reopen log: %w", err)
 	}
@@ -60,8 +60,17 @@ func (s *Service) ReopenLog(ctx context.Context, ref string) error {
 	return nil
 }
 
-// running finds a container that must be running.
+// running finds a container that must be running, its VM too.
 func (s *Service) running(ref string) (vm.Container, error) {
+	c, err := s.held(ref)
+	if err == nil && c.Status.Off() {
+		err = fmt.Errorf("container %s: %w", c.ID, errOff)
+	}
+	return c, err
+}
+
+// held finds a container that must be running, while its VM may be powered off.
+func (s *Service) held(ref string) (vm.Container, error) {
 	c, err := s.Container(ref)
 	if err != nil {
 		return c, err

@@ -55,6 +55,9 @@ func judge(e exitEvidence) vm.Exit {
 	case e.hint.hostShutdown:
 		exit.Code, exit.Reason = 143, vm.ReasonKilled
 		exit.Message = "QEMU was ended by a signal from the host"
+	case e.reason == "daemon":
+		exit.Code, exit.Reason = 137, vm.ReasonKilled
+		exit.Message = "libvirtd was restarted, could not take the VM up again, and ended it; see its log"
 	case e.reason == "shutdown":
 		exit.Reason = vm.ReasonCompleted
 	case died && e.hint.seen:

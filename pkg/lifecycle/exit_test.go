@@ -30,6 +30,7 @@ func TestJudge(t *testing.T) {
 		"out of memory":                 {exitEvidence{hint: hint{seen: true}, reason: "failed", oomKills: 1}, 137, vm.ReasonOOMKilled},
 		"helper killed, guest went on":  {exitEvidence{hint: hint{seen: true, guestShutdown: true}, reason: "shutdown", oomKills: 1}, 0, vm.ReasonCompleted},
 		"virsh destroy":                 {exitEvidence{hint: hint{seen: true, hostShutdown: true}, reason: "destroyed"}, 137, vm.ReasonKilled},
+		"libvirtd ended it":             {exitEvidence{reason: "daemon"}, 137, vm.ReasonKilled},
 		"away: powered off":             {exitEvidence{reason: "shutdown"}, 0, vm.ReasonCompleted},
 		"away: crashed":                 {exitEvidence{reason: "crashed"}, 137, vm.ReasonUnknown},
 		"away: out of memory":           {exitEvidence{reason: "crashed", oomKills: 2}, 137, vm.ReasonOOMKilled},

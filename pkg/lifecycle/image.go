@@ -88,6 +88,9 @@ func (s *Service) imageUser(imageID string) string {
 				return fmt.Sprintf("the disk of container %q in sandbox %s (pod %s/%s)", d.Container, sb.ID, sb.Spec.Namespace, sb.Spec.Name)
 			}
 		}
+		if slices.ContainsFunc(sb.Status.Layers, func(l vm.Layer) bool { return l.ImageID == imageID }) {
+			return fmt.Sprintf("a snapshot of sandbox %s (pod %s/%s)", sb.ID, sb.Spec.Namespace, sb.Spec.Name)
+		}
 	}
 	for _, d := range s.deps.Store.Disks.All() {
 		if d.Disk.ImageID == imageID {

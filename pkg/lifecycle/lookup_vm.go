@@ -14,7 +14,7 @@ import (
 )
 
 // vmOf finds the running container of the VM that ref names: by the ID of its sandbox or of a container, the unique
-// beginning of one, or NAMESPACE/POD. A container that runs no more stands for its sandbox. InvalidArgument, with the
+// beginning of one, or NAMESPACE/POD, maybe with TENANT/ before it. A container that runs no more stands for its sandbox. InvalidArgument, with the
 // candidates, for what names more than one; FailedPrecondition for a sandbox in which no VM runs.
 func (s *Service) vmOf(ref string) (vm.Container, error) {
 	sandboxID, err := s.sandboxOf(ref)
@@ -25,12 +25,15 @@ func (s *Service) vmOf(ref string) (vm.Container, error) {
 	if !ok || c.Status.State != vm.ContainerRunning {
 		return vm.Container{}, fmt.Errorf("VM %q: none runs in sandbox %s: %w", ref, sandboxID, errdefs.ErrFailedPrecondition)
 	}
+	if c.Status.Off() {
+		return c, fmt.Errorf("VM %q: container %s: %w", ref, c.ID, errOff)
+	}
 	return c, nil
 }
 
 func (s *Service) sandboxOf(ref string) (id string, err error) {
-	if namespace, name, is := strings.Cut(ref, "/"); is {
-		return s.sandboxOfPod(namespace, name)
+	if strings.Contains(ref, "/") {
+		return s.sandboxOfPod(ref)
 	}
 	sb, errSandbox := s.Sandbox(ref)
 	c, errContainer := s.Container(ref)
@@ -52,19 +55,26 @@ func (s *Service) sandboxOf(ref string) (id string, err error) {
 
 // sandboxOfPod takes the newest attempt of a pod for the pod, and among pods of one name those that are ready before
 // those that were.
-func (s *Service) sandboxOfPod(namespace, name string) (id string, err error) {
+func (s *Service) sandboxOfPod(pod string) (id string, err error) {
 	newest := map[string]*vm.Sandbox{} // by UID; the list is oldest first
 	for _, sb := range s.Sandboxes() {
-		if sb.Spec.Namespace == namespace && sb.Spec.Name == name {
+		if pod == sb.Spec.Pod() || pod == sb.Spec.Namespace+"/"+sb.Spec.Name {
 			newest[sb.Spec.UID] = sb
 		}
 	}
 	var ready, other []string
 	for _, sb := range newest {
+		candidate := sb.ID
+		if sb.Spec.Tenant != "" {
+			candidate += " of tenant " + sb.Spec.Tenant
+		}
 		if sb.Status.State == vm.SandboxReady {
-			ready = append(ready, sb.ID)
+			ready, id = append(ready, candidate), sb.ID
 		} else {
-			other = append(other, sb.ID)
+			other = append(other, candidate)
+			if len(ready) == 0 {
+				id = sb.ID
+			}
 		}
 	}
 	candidates := ready
@@ -73,11 +83,11 @@ func (s *Service) sandboxOfPod(namespace, name string) (id string, err error) {
 	}
 	switch len(candidates) {
 	case 0:
-		return "", fmt.Errorf("pod %s/%s has no sandbox: %w", namespace, name, errdefs.ErrNotFound)
+		return "", fmt.Errorf("pod %s has no sandbox: %w", pod, errdefs.ErrNotFound)
 	case 1:
-		return candidates[0], nil
+		return id, nil
 	}
 	slices.Sort(candidates)
-	return "", fmt.Errorf("pod %s/%s is the name of %d sandboxes, name one of them: %s: %w",
-		namespace, name, len(candidates), strings.Join(candidates, ", "), errdefs.ErrInvalidArgument)
+	return "", fmt.Errorf("pod %s is the name of %d sandboxes, name one of them: %s: %w",
+		pod, len(candidates), strings.Join(candidates, ", "), errdefs.ErrInvalidArgument)
 }

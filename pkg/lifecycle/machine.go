@@ -28,26 +28,31 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, ask vm.Ove
 
 		Accel:       s.Accel(),
 		MachineType: def.MachineType,
-		CPU:         vm.MachineCPU{Count: c.Status.Size.VCPUs, Mode: cpuMode(def.CPUMode, s.Accel()), Model: def.CPUModel},
+		CPU:         vm.MachineCPU{Count: c.Status.Size.VCPUs, Max: c.Status.Size.MaxVCPUs, Mode: cpuMode(def.CPUMode, s.Accel()), Model: def.CPUModel},
 		Memory:      c.Status.Size.Memory,
+		MaxMemory:   c.Status.Size.MaxMemory,
+		BootMemory:  c.Status.Size.BootMemory,
 
 		Disks: []vm.MachineDisk{
 			{
 				Path: d.Path, Format: vm.FormatQCOW2, Bus: bus, Boot: true, ErrorPolicy: def.ErrorPolicy,
-				Backing: []vm.BackingFile{{Path: d.Backing, Format: d.BackingFormat}}, Serial: "root",
+				Backing: backingOf(s.treeWith(sb, d), d), Serial: "root",
 			},
 			{
 				Path: s.cfg.Paths.Seed(sb.ID), Format: vm.FormatRaw, Bus: bus, ReadOnly: true,
 				ErrorPolicy: "report", Serial: "seed",
 			},
 		},
-		NICs:         sb.Status.Network.NICs,
+		NICs:         sb.NICs(),
 		ConsoleSpool: s.cfg.Paths.ConsoleSpool(sb.ID, c.ID),
 		AgentChannel: def.AgentChannel,
 		AgentSocket:  s.agentSocket(sb.ID, ask),
 		RNG:          def.RNG,
 		Watchdog:     def.Watchdog,
+		Video:        def.Video,
+		VNC:          def.VNC,
 	}
+	m.Disks = append(m.Disks, s.machineDisks(sb)...)
 	if c.Spec.HasMain() {
 		m.OutputSpool = s.cfg.Paths.OutputSpool(sb.ID, c.ID)
 	}
@@ -55,7 +60,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, ask vm.Ove
 		m.Share = s.cfg.Paths.Share(sb.ID)
 	}
 	if s.cfg.LibvirtCgroups {
-		limits := cgroupLimits(sb.Present(), c.Present())
+		limits := groupLimits(sb, c, s.Accel())
 		m.Cputune = &limits
 	}
 	return m

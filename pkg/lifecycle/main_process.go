@@ -69,7 +69,7 @@ func (s *Service) seeToMain(ctx context.Context, sb vm.Sandbox, c vm.Container, 
 		if latest, getErr := s.deps.Store.Containers.Get(c.ID); getErr == nil {
 			now = latest // it may have been started, paused or asked to reboot since
 		}
-		if now.Status.Paused || now.Status.Reboot != nil {
+		if now.Status.Paused || now.Status.Reboot != nil || now.Status.PowerOff != nil {
 			agent = patient(timeout) // that is nothing the guest takes its time for
 		}
 		fatal := !mayPass(err) || !now.Status.MainStarted && !time.Now().Before(agent.until)
@@ -132,7 +132,7 @@ func (s *Service) runMain(ctx context.Context, c vm.Container) error {
 		}
 	}
 	s.attendants.setBegun(c.ID, !stopping || c.Status.MainStarted)
-	exit, err := s.deps.Guest.WaitMain(ctx, c.SandboxID, c.ID)
+	exit, err := s.deps.Guest.WaitMain(ctx, c.SandboxID, c.GuestID())
 	if errors.Is(err, errdefs.ErrNotFound) {
 		if !stopping {
 			return errRebooted
@@ -164,6 +164,9 @@ func (s *Service) startMain(ctx context.Context, c vm.Container) error {
 // the agent still has the exit.
 var errRebooting = errors.New("the guest was asked to reboot, which ends its command")
 
+// errPoweringOff is the same of a guest that is to power off.
+var errPoweringOff = errors.New("the guest was asked to power off, which ends its command")
+
 // keepMainExit puts the end of the command on record, once. It was at some
 // time while the container ran, whatever the guest's clock says. c is the container as it was before the command's end was
 // heard of: what ended in an earlier boot ended with that.
@@ -183,6 +186,9 @@ func (s *Service) keepMainExit(ctx context.Context, c vm.Container, exit vm.Main
 		}
 		if r := st.Reboot; r != nil && r.Asked && now.Before(r.Deadline) && st.Stop == nil && exit.StartError == "" {
 			return st, errRebooting
+		}
+		if st.PowerOff != nil && st.Stop == nil && exit.StartError == "" {
+			return st, errPoweringOff
 		}
 		if exit.At.Before(st.StartedAt) || exit.At.After(now) {
 			exit.At = now
@@ -234,7 +240,7 @@ func (s *Service) fetchFiles(ctx context.Context, c vm.Container, kept bool) {
 // ackMain lets the agent power the guest off. An agent that has forgotten the command, as
 // after a reboot, is asked for just that.
 func (s *Service) ackMain(ctx context.Context, c vm.Container) error {
-	err := s.deps.Guest.AckMain(ctx, c.SandboxID, c.ID)
+	err := s.deps.Guest.AckMain(ctx, c.SandboxID, c.GuestID())
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return s.deps.Guest.Shutdown(ctx, c.SandboxID)
 	}

@@ -194,9 +194,10 @@ func TestAnExitOutlivesTheDaemonAtEveryMoment(t *testing.T) {
 			w.die()
 		},
 		"the guest went off unheard": func(w *world, sb, _ string) {
-			w.guest.SetAck(func(string) {})
+			forgotten := make(chan struct{})
+			w.guest.SetAck(func(string) { close(forgotten) })
 			w.guest.EndMain(sb, vm.MainExit{Code: 42})
-			w.called("AckMain " + sb)
+			<-forgotten
 			w.die()
 			w.hypervisor.Disconnect()
 			w.guest.PowerOff(sb)
@@ -204,10 +205,11 @@ func TestAnExitOutlivesTheDaemonAtEveryMoment(t *testing.T) {
 			w.hypervisor.Reconnect()
 		},
 		"its agent forgot it, and the guest is still there": func(w *world, sb, _ string) {
-			w.guest.SetAck(func(string) {})
+			forgotten := make(chan struct{})
+			w.guest.SetAck(func(string) { close(forgotten) })
 			w.guest.SetShutdown(w.powerOff)
 			w.guest.EndMain(sb, vm.MainExit{Code: 42})
-			w.called("AckMain " + sb)
+			<-forgotten
 			w.die()
 		},
 	} {

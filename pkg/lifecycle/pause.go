@@ -15,6 +15,7 @@ import (
 
 // Pause halts the CPUs of a VM, which keeps its memory, its addresses and what it has open. Its container runs on as far
 // as the CRI is concerned, though nothing in it answers. ref is as in vmOf. Pausing a paused VM is a success.
+// FailedPrecondition while it is to stop, to reboot or to power off, Unavailable while it is resized.
 func (s *Service) Pause(ctx context.Context, ref string) error {
 	c, err := s.vmOf(ref)
 	if err != nil {
@@ -56,8 +57,15 @@ func (s *Service) withVM(ctx context.Context, what string, c vm.Container, do fu
 }
 
 func (s *Service) pause(ctx context.Context, c vm.Container) (err error) {
-	if c.Status.Stop != nil || c.Status.MainExit != nil || c.Status.Reboot != nil {
-		return fmt.Errorf("its guest was asked to power off or to reboot, which it could not: %w", errdefs.ErrFailedPrecondition)
+	if err := settled(c); err != nil { // what it was asked for it could not do
+		return err
+	}
+	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
+	if err != nil {
+		return err
+	}
+	if err := s.betweenSnapshots(sb); err != nil { // libvirt would resume it at the end
+		return err
 	}
 	rev := revert.New(ctx)
 	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
@@ -71,6 +79,7 @@ func (s *Service) pause(ctx context.Context, c vm.Container) (err error) {
 		return err
 	}
 	rev.Success()
+	s.tell(vm.VMEvent{SandboxID: c.SandboxID, Kind: vm.VMPausedEvent})
 	return nil
 }
 
@@ -79,10 +88,22 @@ func (s *Service) resume(ctx context.Context, c vm.Container) error {
 	if c.Status.Reboot != nil && c.Status.Reboot.Booting {
 		return errBooting // its network is not wired yet
 	}
+	if err := s.notRestoring(c.SandboxID); err != nil {
+		return err // nor then
+	}
 	if err := s.deps.Hypervisor.Resume(ctx, c.SandboxID); err != nil {
 		return err
 	}
-	return s.recordPaused(c, false)
+	if err := s.recordPaused(c, false); err != nil {
+		return err
+	}
+	if c.Status.Paused {
+		s.mendClock(c) //nolint:contextcheck // it outlives the call
+	}
+	if c.Status.Rejoin {
+		s.rejoinLater(c.SandboxID) //nolint:contextcheck // as above
+	}
+	return nil
 }
 
 func (s *Service) recordPaused(c vm.Container, is bool) error {

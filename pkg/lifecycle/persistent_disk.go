@@ -21,7 +21,7 @@ import (
 // intendPersistent takes the persistent disk of a container, or records that it is to be
 // made.
 func (s *Service) intendPersistent(sb vm.Sandbox, disk vm.Disk, ask vm.Overrides) (rootDisk, error) {
-	key := vm.DiskKey{Namespace: sb.Spec.Namespace, Container: disk.Container, Claim: ask.RootDiskClaim}
+	key := vm.DiskKey{Tenant: sb.Spec.Tenant, Namespace: sb.Spec.Namespace, Container: disk.Container, Claim: ask.RootDiskClaim}
 	if key.Claim == "" {
 		key.PodUID = sb.Spec.UID
 	}
@@ -135,9 +135,13 @@ func (s *Service) heldBy(sb vm.Sandbox) []vm.PersistentDisk {
 	if sb.Status.Stopped() {
 		return nil
 	}
-	var held []vm.PersistentDisk
+	return s.lastHeldBy(sb.ID)
+}
+
+// lastHeldBy are the disks that a sandbox has, or had and nobody has taken since.
+func (s *Service) lastHeldBy(sandboxID string) (held []vm.PersistentDisk) {
 	for _, d := range s.deps.Store.Disks.All() {
-		if d.Status.Holder == sb.ID {
+		if d.Status.Holder == sandboxID {
 			held = append(held, *d)
 		}
 	}

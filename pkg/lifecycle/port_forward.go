@@ -32,6 +32,9 @@ func (s *Service) PortForward(ctx context.Context, ref string, port uint16, stre
 	if !ok || c.Status.State != vm.ContainerRunning {
 		return fmt.Errorf("forward port %d of sandbox %s: no VM runs in it: %w", port, sb.ID, errdefs.ErrFailedPrecondition)
 	}
+	if c.Status.Off() {
+		return fmt.Errorf("forward port %d of sandbox %s: %w", port, sb.ID, errOff)
+	}
 	if c.Status.Paused {
 		return fmt.Errorf("forward port %d of sandbox %s: its VM is paused: %w", port, sb.ID, errdefs.ErrFailedPrecondition)
 	}

@@ -21,9 +21,16 @@ import (
 // Hypervisor runs one domain per sandbox, and id is always the sandbox's. A domain that
 // does not carry our owner's mark is never touched and never returned.
 type Hypervisor interface {
+	Snapshotter
+	Adopter
+
 	// Ready tells whether libvirt answers now: nil, or Unavailable with the reason, within
 	// a second or so.
 	Ready(ctx context.Context) error
+	// Host tells what libvirt and its QEMU can do for machines whose CPUs are run this way.
+	Host(ctx context.Context, accel vm.Accel) (vm.Host, error)
+	DiskHotplug
+	SizeHotplug
 	// Define makes the domain, or replaces the definition of an inactive one. It is
 	// FailedPrecondition for an active one. Idempotent.
 	Define(ctx context.Context, m vm.Machine) error
@@ -47,6 +54,26 @@ type Hypervisor interface {
 	// guest is dead for good. Nothing is done while a virtiofsd runs. FailedPrecondition
 	// if the guest does not let go of the device, or has none.
 	ReplugShare(ctx context.Context, id string) error
+	// UnplugShare takes the device of the share from the running guest, which has unmounted it, until ReplugShare, and
+	// returns when what served it has ended, too. FailedPrecondition if the guest does not let go of the device, or the
+	// domain is not active or has no share. Idempotent. EventShareLost tells of it.
+	UnplugShare(ctx context.Context, id string) error
+	// DefineNICs gives the definition of an inactive domain exactly these NICs, and leaves the rest of it alone. One that is
+	// active is left alone altogether. ResourceExhausted if the machine has no port for one. Idempotent.
+	DefineNICs(ctx context.Context, id string, nics []vm.NIC) error
+	// PlugNIC gives the running machine a NIC, without a carrier; its tap is in the host's network namespace when it
+	// returns. The definition stays as it is. FailedPrecondition if the domain is not active, ResourceExhausted if the
+	// machine has no port for it. Idempotent.
+	PlugNIC(ctx context.Context, id string, nic vm.NIC) error
+	// UnplugNIC asks the guest to let go of a NIC, again and again, and returns when it has: nil at once for a domain that
+	// is not active or has no such NIC. DeadlineExceeded if it has not when ctx ends: the NIC is as it was, though the
+	// guest may still hear of it.
+	UnplugNIC(ctx context.Context, id string, nic vm.NIC) error
+	// HasNIC tells whether the running machine has the NIC; false for a domain that is not active.
+	HasNIC(ctx context.Context, id string, nic vm.NIC) (bool, error)
+	// SetLink gives the guest the carrier of a NIC, or takes it, as nic.Down says. NotFound if the running machine has no
+	// such NIC, FailedPrecondition if the domain is not active. Idempotent.
+	SetLink(ctx context.Context, id string, nic vm.NIC) error
 	// PowerButton presses the ACPI power button and returns; the guest may ignore it.
 	// FailedPrecondition while its CPUs do not run.
 	PowerButton(ctx context.Context, id string) error
@@ -96,9 +123,22 @@ type Network interface {
 	Present(ctx context.Context) (map[string]bool, error)
 	// Wire moves the tap of each NIC from the host's netns into the sandbox's and
 	// connects it, guest-only addresses enforced. Idempotent. Call it for every new
-	// QEMU, before its CPUs run.
+	// QEMU, before its CPUs run, and for a NIC that was plugged, before it gets a carrier.
+	// NICs that n does not name are left alone.
 	Wire(ctx context.Context, n vm.Network) error
-	// Teardown runs CNI DEL with the request of the ADD and removes the netns. Safe
+	// AttachNIC runs CNI ADD once more, for another interface in the sandbox's netns, which stays closed until Wire.
+	// NotFound if there is no netns or no network of the name, AlreadyExists if the sandbox has an attachment of the
+	// name, FailedPrecondition if the interface was not given the addresses that its spec asks for. It undoes its own work
+	// when it fails; an error wrapping revert.ErrIncomplete says that DetachNIC is still needed.
+	AttachNIC(ctx context.Context, req vm.NICRequest) (vm.NIC, error)
+	// PlanNIC judges whether AttachNIC could attach a NIC to any sandbox on this node, as far as can be told without it: the
+	// network and its plugins are there, and can be asked. Errors as of AttachNIC. It changes nothing.
+	PlanNIC(ctx context.Context, req vm.NICRequest) error
+	// NICConfig is the CNI configuration that a NIC was attached by. NotFound if none was.
+	NICConfig(ctx context.Context, sandboxID, name string) ([]byte, error)
+	// DetachNIC runs CNI DEL with the request of AttachNIC. Safe for a half-made or absent attachment. Idempotent.
+	DetachNIC(ctx context.Context, req vm.NICRequest) error
+	// Teardown runs CNI DEL with the request of each ADD, the last one first, and removes the netns. Safe
 	// for a half-made or absent network. Idempotent.
 	Teardown(ctx context.Context, req vm.NetworkRequest) error
 	// Stats reads the counters of the NICs, seen from the guest.
@@ -129,10 +169,14 @@ type Images interface {
 
 // Disks makes and removes the files of sandboxes and of persistent disks.
 type Disks interface {
+	Layerer
+	CheckpointFolders
+
+	DataDisks
 	// CreateRoot makes the overlay d.Path on d.Backing with at least d.Size bytes,
 	// whole or not at all. An existing file is left alone: it has a guest's data.
 	CreateRoot(ctx context.Context, d vm.Disk) error
-	// GrowRoot gives a root disk that no VM uses at least d.Size bytes. One that has as many
+	// GrowRoot gives a disk of ours that no VM uses, a root disk or another, at least d.Size bytes. One that has as many
 	// is left alone: disks never shrink. NotFound if there is no file. Idempotent.
 	GrowRoot(ctx context.Context, d vm.Disk) error
 	// WriteSeed writes the seed ISO, whole or not at all, readable by QEMU's user
@@ -147,7 +191,7 @@ type Disks interface {
 	RemoveSandbox(ctx context.Context, id string) error
 	// List returns the IDs of all sandboxes that have a folder.
 	List(ctx context.Context) ([]string, error)
-	// Usage is what the sandbox's root disks take on the host now.
+	// Usage is what the sandbox's disks take on the host now.
 	Usage(ctx context.Context, id string) (vm.FSUsage, error)
 	// RemoveDisk removes the folder of the persistent disk with this ID. Idempotent.
 	RemoveDisk(ctx context.Context, diskID string) error

@@ -5,6 +5,8 @@ package lifecycle
 import (
 	"context"
 	"io"
+
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 // ConsoleStreams connects clients to what containers say and hear, beside the log. A
@@ -21,4 +23,10 @@ type ConsoleStreams interface {
 	// (Hypervisor.ConsoleDevice), until stdin ends (nil), ctx does, or the machine
 	// (Unavailable). The console has no size: it is never told one.
 	SendInput(ctx context.Context, device string, stdin io.Reader) error
+	// SubscribeSerial is Subscribe for the serial console, also that of a container that has a command, and from up to
+	// replay bytes before now on: as far as they are still there, and from the beginning of a line.
+	SubscribeSerial(ctx context.Context, containerID string, replay int64) (deliver func(ctx context.Context, output io.Writer) error, err error)
+	// OpenInput opens a serial console, as for SendInput, to type into it. What the guest says is not heard there.
+	// Unavailable if the machine is gone.
+	OpenInput(device string) (vm.ConsoleInput, error)
 }

@@ -17,6 +17,10 @@ import (
 // vmlet-agent can do is NotImplemented, by name, in a guest that has but the other. What a
 // guest answers is bounded and never trusted.
 type Guest interface {
+	GuestDisks
+	GuestCalls
+	GuestStill
+
 	// Connect begins to dial the guest's agent, and goes on over reboots of the guest and
 	// restarts of its agent, until Disconnect. It returns at once. Idempotent.
 	Connect(id string)
@@ -32,9 +36,23 @@ type Guest interface {
 	// Reboots delivers the sandbox's ID each time its agent comes up in a boot that is not
 	// the one of the session before. One listener; never dropped.
 	Reboots() <-chan string
+	// AwaitChange returns the ID of a sandbox whose vmlet-agent has, or may have, begun to answer or
+	// ceased to since this was last returned of it; what has happened before is not lost. Agent tells
+	// how it is then. The error is ctx's. One caller at a time.
+	AwaitChange(ctx context.Context) (id string, err error)
+	// Agent tells, at once, whether the sandbox's vmlet-agent answers now, and the boot ID of its guest,
+	// "" if it does not.
+	Agent(id string) (bootID string, answers bool)
 
 	// Setup makes the guest as the pod wants it. Idempotent.
 	Setup(ctx context.Context, id string, s vm.GuestSetup) error
+	// SetNICs has the guest give these NICs, which it knows by their MACs, their names, addresses and routes, and forget
+	// what it knew of others that SetNICs was called for. It waits for a device that is not there yet. Others are left
+	// alone, the first one above all. Idempotent.
+	SetNICs(ctx context.Context, id string, nics []vm.NIC) error
+	// Readdress has a guest give its first interface, which it knows with the MAC and addresses of one NIC, those of
+	// another. Idempotent.
+	Readdress(ctx context.Context, id string, was, now vm.NIC) error
 	// Exec runs a process to its end with its streams connected, and returns its exit code.
 	// When ctx ends first, the process is killed with its session, and the error is ctx's.
 	Exec(ctx context.Context, id string, p vm.Process, s vm.Streams) (exitCode int32, err error)
@@ -59,8 +77,6 @@ type Guest interface {
 	Shutdown(ctx context.Context, id string) error
 	// Reboot asks the agent to have the guest reboot in its own way; Unavailable without an agent.
 	Reboot(ctx context.Context, id string) error
-	// Info asks the agent about its guest.
-	Info(ctx context.Context, id string) (vm.GuestInfo, error)
 
 	// MountShares mounts the sandbox's share in the guest and binds what is in it where it
 	// belongs. Idempotent. UnmountShares undoes it; FailedPrecondition with what is in use.

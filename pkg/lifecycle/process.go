@@ -7,7 +7,7 @@ import "github.com/vmlet/vmlet/pkg/vm"
 // mainOf is the container's command as the guest's main process.
 func mainOf(c vm.Container) vm.Main {
 	return vm.Main{
-		ID:      c.ID,
+		ID:      c.GuestID(),
 		Process: processOf(c, c.Spec.Main(), c.Spec.TTY),
 		Stdin:   c.Spec.Stdin, StdinOnce: c.Spec.StdinOnce,
 	}
@@ -30,5 +30,5 @@ func namespaceOf(c vm.Container) string {
 	if !c.Spec.HasMain() {
 		return ""
 	}
-	return c.ID
+	return c.GuestID()
 }

@@ -68,9 +68,12 @@ func (s *Service) beginReboot(ctx context.Context, c vm.Container, req vm.Reboot
 	if c, err = s.running(c.ID); err != nil {
 		return nil, err
 	}
+	if err := leaving(c); err != nil {
+		return nil, err
+	}
 	switch {
-	case c.Status.Stop != nil || c.Status.MainExit != nil:
-		return nil, fmt.Errorf("it is being stopped: %w", errdefs.ErrFailedPrecondition)
+	case c.Status.Restore != nil:
+		return nil, s.notRestoring(c.SandboxID)
 	case c.Status.Paused:
 		return nil, fmt.Errorf("it is paused, resume it first: %w", errdefs.ErrFailedPrecondition)
 	case c.Status.Reboot != nil && c.Status.Reboot.Booting:
@@ -159,6 +162,9 @@ func (s *Service) seeRebootThrough(ctx context.Context, c vm.Container, op *rebo
 		s.work.Go(func() { //nolint:contextcheck // it outlives the reboot
 			again(log.With(s.life, zap.String("sandbox", c.SandboxID)), "a reboot that is over", func(ctx context.Context) error { return s.endReboot(ctx, c, op) })
 		})
+	}
+	if err != nil && !errors.Is(err, errAnotherReboot) {
+		s.tell(vm.VMEvent{SandboxID: c.SandboxID, Kind: vm.VMRebootFailedEvent, Message: err.Error()})
 	}
 	return did, err
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -43,10 +42,7 @@ type reboot struct {
 
 	// before is the reboot whose place this one has taken, nil for none.
 	before *reboot
-	// enough is closed when the button is to be pressed no more; pressing are the presses under way.
-	calming  sync.Once
-	enough   chan struct{}
-	pressing sync.WaitGroup
+	*presser
 }
 
 // begin puts a recorded reboot in the place of the one under way.
@@ -54,7 +50,7 @@ func (r *reboots) begin(life context.Context, c vm.Container) *reboot {
 	ctx, end := context.WithCancelCause(life)
 	op := &reboot{
 		id: c.Status.Reboot.ID, sandboxID: c.SandboxID, mode: c.Status.Reboot.Mode, ctx: ctx, end: end,
-		news: make(chan struct{}, 1), done: make(chan struct{}), enough: make(chan struct{}),
+		news: make(chan struct{}, 1), done: make(chan struct{}), presser: newPresser(),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,32 +113,8 @@ func (op *reboot) drain() {
 	}
 }
 
-// press presses the power button now, and again until calm.
-func (op *reboot) press(button func()) {
-	op.pressing.Go(func() {
-		again := time.NewTicker(askAgain)
-		defer again.Stop()
-		for {
-			select {
-			case <-op.enough:
-				return
-			default:
-			}
-			button()
-			select {
-			case <-again.C:
-			case <-op.enough:
-				return
-			}
-		}
-	})
-}
-
-// calm ends the pressing. A press may still be under way.
-func (op *reboot) calm() { op.calming.Do(func() { close(op.enough) }) }
-
-// calmed is calm, and returns when no press is under way: one that came late would power off the next boot. libvirt
-// answers each once QEMU is gone. Unavailable if it has not when ctx ends.
+// calmed is calm, and returns when no press is under way, those of the reboots before it included. Unavailable if one is when
+// ctx ends.
 func (op *reboot) calmed(ctx context.Context) error {
 	op.calm()
 	if op.before != nil {
@@ -150,15 +122,5 @@ func (op *reboot) calmed(ctx context.Context) error {
 			return err
 		}
 	}
-	ended := make(chan struct{})
-	go func() {
-		op.pressing.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("a press of the power button is still under way: %w", errdefs.ErrUnavailable)
-	}
+	return op.presser.calmed(ctx)
 }

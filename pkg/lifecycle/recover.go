@@ -68,7 +68,12 @@ func (s *Service) Recover(ctx context.Context, accel vm.Accel, progress func(don
 		log.From(ctx).Error("shares without a sandbox are left for the next start to remove", zap.Error(err))
 	}
 	s.finishDiskRemovals(ctx)
-	return ctx.Err() // what was not begun is left to the next start
+	for _, sb := range s.deps.Store.Sandboxes.All() {
+		s.tellVM(sb.ID)
+		s.tellQGA(sb.ID, byID[sb.ID].AgentConnected)
+	}
+	s.settleNICs(log.Into(s.life, log.From(ctx))) //nolint:contextcheck // it waits for guests, and outlives the recovery
+	return ctx.Err()                              // what was not begun is left to the next start
 }
 
 func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, domains map[string]vm.Domain, progress func(int, int)) {
@@ -96,6 +101,7 @@ func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, doma
 			if err := s.recoverSandbox(ctx, sb, seen[sb.ID], domains[sb.ID]); err != nil {
 				log.From(ctx).Error("sandbox not recovered; stop or remove it to try again", zap.Error(err))
 				s.bootAgainLater(sb.ID)
+				s.hearOfDisks(sb.ID) //nolint:contextcheck // it outlives the recovery
 			}
 			return nil
 		})
@@ -104,6 +110,11 @@ func (s *Service) recoverAll(ctx context.Context, seen map[string]observed, doma
 }
 
 func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed, d vm.Domain) error {
+	goOn, err := s.resumeOperations(ctx, sb)
+	if err != nil {
+		return err
+	}
+	defer goOn()
 	unlock, err := s.locks.Lock(ctx, sb.ID)
 	if err != nil {
 		return err
@@ -124,13 +135,16 @@ func (s *Service) recoverSandbox(ctx context.Context, sb vm.Sandbox, o observed,
 		return s.loseSandbox(ctx, sb, o, d)
 	case sandboxKeep:
 	}
-	return s.recoverContainers(ctx, sb.ID, o, d)
+	return errors.Join(s.recoverLayers(ctx, sb), s.recoverContainers(ctx, sb.ID, o, d))
 }
 
 // undoSandbox ends a creation that was cut short. Where that fails the sandbox is shown as
 // Broken: nobody could stop or remove what nobody sees, nor run its attempt again.
 func (s *Service) undoSandbox(ctx context.Context, sb vm.Sandbox) error {
-	err := s.deps.Network.Teardown(ctx, networkRequest(sb))
+	err := s.undoRestored(ctx, sb.ID)
+	if err == nil {
+		err = s.deps.Network.Teardown(ctx, networkRequest(sb))
+	}
 	if err != nil {
 		err = fmt.Errorf("undo its creation: %w: %w", revert.ErrIncomplete, err)
 	}
@@ -142,7 +156,7 @@ func (s *Service) undoSandbox(ctx context.Context, sb vm.Sandbox) error {
 // back, the CNI leases above all. A VM that still runs is left to run, cut off as it
 // is: only who orchestrates it may end it.
 func (s *Service) loseSandbox(ctx context.Context, sb vm.Sandbox, o observed, d vm.Domain) error {
-	if err := s.dropReboots(sb.ID); err != nil {
+	if err := errors.Join(s.dropReboots(ctx, sb.ID), s.losePowerOn(ctx, sb)); err != nil {
 		return err
 	}
 	if err := s.recoverContainers(ctx, sb.ID, o, d); err != nil {
@@ -170,6 +184,7 @@ func (s *Service) recoverContainers(ctx context.Context, sandboxID string, o obs
 	if o.domain.Active() {
 		errs = append(errs, s.endStray(ctx, sandboxID))
 	}
+	errs = append(errs, s.settleDisks(ctx, sandboxID))
 	return errors.Join(errs...)
 }
 
@@ -194,6 +209,8 @@ func (s *Service) recoverContainer(ctx context.Context, c vm.Container, o observ
 		return s.rearm(ctx, c)
 	case containerResumeStop:
 		return s.resumeStop(ctx, c)
+	case containerKeepOff:
+		return s.keepOff(ctx, c)
 	case containerSettle:
 		return s.lookAgain(ctx, c, o)
 	case containerFinishGone:
@@ -222,18 +239,30 @@ func (s *Service) rearm(ctx context.Context, c vm.Container) error {
 	if err != nil {
 		return err
 	}
+	if c.Status.Restore != nil {
+		s.work.Go(func() { s.look(s.life, c.SandboxID) }) // memory takes its time, and the gate is not to wait for it
+		return nil
+	}
 	if err := s.follow(ctx, c); err != nil {
 		return err
 	}
+	s.forgetMemory(ctx, c)
 	s.attend(sb, c) //nolint:contextcheck // it lives as long as the container or we do
 	if err := errors.Join(s.agreeOnPause(ctx, c), s.resumeReboot(ctx, c)); err != nil {
 		return err
+	}
+	s.resumePowerOff(c) //nolint:contextcheck // it outlives the recovery
+	if c.Status.Resize != nil {
+		s.goOnWithResize(sb.ID) //nolint:contextcheck // it waits for the guest, and outlives the recovery
+	}
+	if c.Status.Rejoin {
+		s.rejoinLater(c.SandboxID) //nolint:contextcheck // as above
 	}
 	if err := s.limitAgain(ctx, sb, c); err != nil {
 		log.From(ctx).Error("the limits on record are not those of the VM; update them again", zap.String("container", c.ID), zap.Error(err))
 	}
 	if len(c.Status.Shares) > 0 { // what happened to it while we were away was told nobody
-		s.work.Go(func() { s.repairShare(log.With(s.life, zap.String("sandbox", sb.ID)), sb.ID) }) //nolint:contextcheck // as above
+		s.work.Go(func() { s.repairShare(log.With(s.life, zap.String("sandbox", sb.ID)), sb.ID, false) }) //nolint:contextcheck // as above
 	}
 	return nil
 }

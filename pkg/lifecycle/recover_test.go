@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -92,6 +93,33 @@ func TestEndsThatNobodyHeardAreSettled(t *testing.T) {
 			if name == "poweroff" && got.At.Sub(ended).Abs() > 5*time.Second {
 				t.Errorf("finished at %v, ended at %v", got.At, ended)
 			}
+		})
+	}
+}
+
+// TestAVMThatLibvirtdEndsAfterItsStartHasEnded, also where nobody is told: it was among those that ran when we listed them.
+func TestAVMThatLibvirtdEndsAfterItsStartHasEnded(t *testing.T) {
+	for name, found := range map[string]func(w *world){
+		"while we are there": func(w *world) {
+			w.hypervisor.Disconnect()
+			w.hypervisor.Reconnect()
+		},
+		"together with us": func(w *world) { w.restart() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				_, c := w.running("a")
+				time.Sleep(time.Hour)
+				found(w)
+				synctest.Wait()
+				w.hypervisor.RebootHost() // no event
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if st := w.container(c).Status; st.State != vm.ContainerExited {
+					t.Errorf("the container is %s", st.State)
+				}
+			})
 		})
 	}
 }

@@ -64,11 +64,17 @@ func (s *Service) makeRoot(ctx context.Context, disk rootDisk) error {
 	if disk.persistent != "" {
 		return s.makePersistent(ctx, disk)
 	}
-	return s.deps.Disks.CreateRoot(ctx, disk.Disk)
+	if err := s.deps.Disks.CreateRoot(ctx, disk.Disk); err != nil {
+		return err
+	}
+	return s.deps.Disks.GrowRoot(ctx, disk.Disk) // a resize may have been cut short
 }
 
 // forgetDisk removes a disk that no guest will see again, and the sandbox's record of it.
 func (s *Service) forgetDisk(ctx context.Context, sandboxID string, disk vm.Disk) error {
+	if err := s.merges.interrupt(ctx, sandboxID); err != nil {
+		return err
+	}
 	if err := s.deps.Disks.RemoveFile(ctx, disk.Path); err != nil {
 		return err
 	}

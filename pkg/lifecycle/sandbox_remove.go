@@ -54,6 +54,9 @@ func (s *Service) removeSandbox(ctx context.Context, id string) error {
 			return fmt.Errorf("remove sandbox %s: %w", id, err)
 		}
 	}
+	if err := errors.Join(s.merges.interrupt(ctx, id), s.removeCheckpoints(ctx, id)); err != nil {
+		return fmt.Errorf("remove sandbox %s: %w", id, err)
+	}
 	if err := s.deps.Disks.RemoveSandbox(ctx, id); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
@@ -62,5 +65,6 @@ func (s *Service) removeSandbox(ctx context.Context, id string) error {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
 	s.tellOf(id, id, vm.ContainerDeletedEvent)
+	s.tellVM(id)
 	return nil
 }

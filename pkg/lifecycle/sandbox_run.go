@@ -20,7 +20,7 @@ import (
 // A retry of the same attempt waits for the first call and returns the same ID, also
 // if the first caller is gone. An attempt that already ended is AlreadyExists.
 func (s *Service) RunSandbox(ctx context.Context, spec vm.SandboxSpec) (id string, err error) {
-	if _, err := annotations.Parse(spec.Annotations); err != nil {
+	if _, err := annotations.Parse(spec.AllSettings()); err != nil {
 		return "", fmt.Errorf("run sandbox %s/%s: %w", spec.Namespace, spec.Name, err)
 	}
 	return s.share(ctx, "run sandbox "+spec.Key(), func(ctx context.Context) (id string, err error) {
@@ -102,7 +102,7 @@ func (s *Service) sandboxByKey(key string) (vm.Sandbox, bool) {
 func networkRequest(sb vm.Sandbox) vm.NetworkRequest {
 	return vm.NetworkRequest{
 		SandboxID: sb.ID, Name: sb.Spec.Name, Namespace: sb.Spec.Namespace, UID: sb.Spec.UID,
-		PortMappings: sb.Spec.PortMappings, DNS: sb.Spec.DNS,
+		PortMappings: sb.Spec.PortMappings, DNS: sb.Spec.DNS, IPs: sb.Spec.IPs, Args: sb.Spec.CNIArgs,
 	}
 }
 
@@ -120,6 +120,10 @@ func (s *Service) updateSandbox(id, step string, change func(vm.SandboxStatus) (
 	})
 	if err == nil && sb.Status.State != before {
 		s.tellOf(id, id, sandboxEvents[sb.Status.State]...)
+	}
+	if err == nil {
+		s.tellVM(id)
+		s.noteOperations(sb)
 	}
 	return sb, err
 }

@@ -64,6 +64,9 @@ func (s *Service) stopSandbox(ctx context.Context, id string) error {
 	if err := s.deps.Hypervisor.Undefine(ctx, id); err != nil {
 		return fmt.Errorf("stop sandbox %s: %w", id, err)
 	}
+	if err := s.freeDisks(ctx, sb); err != nil {
+		return fmt.Errorf("stop sandbox %s: free its root disk: %w", id, err)
+	}
 	if err := s.deps.Shares.Remove(ctx, id); err != nil {
 		return fmt.Errorf("stop sandbox %s: %w", id, err)
 	}
@@ -74,7 +77,7 @@ func (s *Service) stopSandbox(ctx context.Context, id string) error {
 		return fmt.Errorf("stop sandbox %s: give its network back: %w", id, err)
 	}
 	if _, err := s.updateSandbox(id, "sandbox stopped", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
-		st.Network = nil
+		st.Network, st.NICs = nil, nil
 		return st.To(vm.SandboxNotReady)
 	}); err != nil {
 		return fmt.Errorf("stop sandbox %s: %w", id, err)

@@ -5,6 +5,7 @@ package lifecycle
 import (
 	"context"
 
+	"github.com/vmlet/vmlet/pkg/annotations"
 	"github.com/vmlet/vmlet/pkg/cloudinit"
 	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -12,21 +13,38 @@ import (
 
 // writeSeed makes what cloud-init reads. The container's shares have their Source.
 func (s *Service) writeSeed(ctx context.Context, rev *revert.Reverter, sb vm.Sandbox, c vm.Container, ask vm.Overrides) error {
-	seed, err := s.completeSeed(seedOf(sb, ask), sb, c, ask)
-	if err != nil {
-		return err
-	}
-	files, err := cloudinit.Build(seed)
-	if err != nil {
-		return err
-	}
-	iso, err := cloudinit.ISO(files)
+	iso, err := s.seedISO(sb, c, ask)
 	if err != nil {
 		return err
 	}
 	path := s.cfg.Paths.Seed(sb.ID)
 	rev.Add("seed", func(ctx context.Context) error { return s.deps.Disks.RemoveFile(ctx, path) })
 	return s.deps.Disks.WriteSeed(ctx, path, iso)
+}
+
+// renewSeed puts another seed in the place of a container's, since what it tells of NICs has changed.
+func (s *Service) renewSeed(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
+	ask, err := annotations.Parse(sb.Spec.AllSettings())
+	if err != nil {
+		return err
+	}
+	iso, err := s.seedISO(sb, c, ask)
+	if err != nil {
+		return err
+	}
+	return s.deps.Disks.WriteSeed(ctx, s.cfg.Paths.Seed(sb.ID), iso)
+}
+
+func (s *Service) seedISO(sb vm.Sandbox, c vm.Container, ask vm.Overrides) ([]byte, error) {
+	seed, err := s.completeSeed(seedOf(sb, ask), sb, c, ask)
+	if err != nil {
+		return nil, err
+	}
+	files, err := cloudinit.Build(seed)
+	if err != nil {
+		return nil, err
+	}
+	return cloudinit.ISO(files)
 }
 
 // seedOf derives what cloud-init is told.
@@ -36,7 +54,7 @@ func seedOf(sb vm.Sandbox, ask vm.Overrides) vm.Seed {
 		InstanceID: sb.UUID(),
 		Hostname:   hostnameOf(sb.Spec),
 		SSHKeys:    ask.SSHKeys,
-		NICs:       sb.Status.Network.NICs,
+		NICs:       sb.NICs(),
 		DNS:        dnsOf(sb),
 		UserData:   ask.UserData,
 	}

@@ -25,25 +25,33 @@ type Config struct {
 	// the domain and the Cgroups port is not used.
 	LibvirtCgroups bool
 	Defaults       Defaults
+	Gates          Gates
 	// StatsInterval is the time between two samples of all VMs.
 	StatsInterval time.Duration
 }
 
 // Defaults are the node's answers where a pod asks for nothing.
 type Defaults struct {
-	VCPUs         int
-	Memory        int64 // bytes of guest RAM for a pod without a memory limit
-	MachineType   string
-	CPUMode       string
-	CPUModel      string
-	DiskBus       string
-	ErrorPolicy   string
-	RNG           bool
-	Watchdog      vm.Watchdog
-	AgentChannel  bool
-	MinimumMemory int64 // bytes of guest RAM below which a VM is refused
+	VCPUs int
+	// MaxVCPUs is how many CPUs a VM can be given while it runs, 0 for placesWithKVM.
+	MaxVCPUs int
+	// MemoryHeadroom: VMs of headroomFrom and more can be given that many times the memory that they are made with.
+	MemoryHeadroom int64
+	Memory         int64 // bytes of guest RAM for a pod without a memory limit
+	MachineType    string
+	CPUMode        string
+	CPUModel       string
+	DiskBus        string
+	ErrorPolicy    string
+	RNG            bool
+	Watchdog       vm.Watchdog
+	AgentChannel   bool
+	MinimumMemory  int64 // bytes of guest RAM below which a VM is refused
 	// AgentTimeout is how long a container's command waits for vmlet-agent in its guest.
 	AgentTimeout time.Duration
+	Video        vm.Video
+	// VNC gives machines a VNC server, and lets clients connect to it.
+	VNC bool
 }
 
 // Deps are the adapters that the use cases run on.
@@ -57,6 +65,7 @@ type Deps struct {
 	Cgroups    Cgroups
 	Consoles   Consoles
 	Streams    ConsoleStreams
+	Screens    Screens
 	Store      Store
 	Clock      Clock
 	// Dial connects to an address in a pod's network, for guests without vmlet-agent.
@@ -75,12 +84,24 @@ type Service struct {
 	deps Deps
 	// defaults may be replaced while we run: see SetDefaults.
 	defaults atomic.Pointer[Defaults]
+	// gates may be replaced while we run: see SetGates.
+	gates atomic.Pointer[Gates]
 	// accel is set once, by Recover; Status asks for it before that.
 	accel atomic.Pointer[vm.Accel]
+	// host is what libvirt can do, nil until it has said.
+	host atomic.Pointer[hostFacts]
 
-	// locks serialises mutations per sandbox ID, the only lock key there is. It is
-	// never held while waiting for a guest.
+	// locks serialises mutations per sandbox ID. It is never held while waiting for a guest.
 	locks keylock.Locks
+	// layerLocks serialises per sandbox ID what makes, merges and swaps layers: see layered.
+	layerLocks keylock.Locks
+	// nicLocks serialises calls for one NIC, by sandbox ID and name, while the guest is waited for as well. Taken before locks.
+	nicLocks keylock.Locks
+	// resizeLocks serialises per sandbox ID what gives its VM another size, while the guest is waited for as well. Taken before locks.
+	resizeLocks keylock.Locks
+	// shareLocks serialises by sandbox ID what plugs, mounts and unplugs a share, for which the guest is waited for. Taken
+	// after layerLocks, and not with locks.
+	shareLocks keylock.Locks
 	// flights are the use cases under way, by what they are for.
 	flights singleflight.Group
 	// work are the goroutines that outlive their callers; Close waits for them.
@@ -94,13 +115,25 @@ type Service struct {
 	// disks are recorded and forgotten under it too.
 	imageUse sync.RWMutex
 
-	stops      stops
+	// claims is held while a caller's file becomes a disk: no two VMs come to write to one.
+	claims sync.Mutex
+
+	stops   stops
+	unplugs unplugs
+	// memories are those who wait for a guest to take or to give back memory.
+	memories   unplugs
 	reboots    reboots
+	powerOffs  powerOffs
+	operations operations
+	merges     merges
+	stills     stills
+	writers    consoleWriters
 	resting    resting
 	exits      exitWaiters
 	hints      hints
 	attendants attendants
 	events     subscribers
+	news       *news
 	sample     *sampler
 }
 
@@ -111,8 +144,9 @@ func New(ctx context.Context, cfg Config, deps Deps) *Service {
 	if deps.Observe == nil {
 		deps.Observe = func(string, time.Duration, error) {}
 	}
-	s := &Service{cfg: cfg, deps: deps, life: life, end: end, sample: newSampler()}
+	s := &Service{cfg: cfg, deps: deps, life: life, end: end, sample: newSampler(), news: newNews(newsKept)}
 	s.SetDefaults(cfg.Defaults)
+	s.SetGates(cfg.Gates)
 	s.accel.Store(new(vm.Accel))
 	return s
 }
@@ -120,12 +154,15 @@ func New(ctx context.Context, cfg Config, deps Deps) *Service {
 // SetDefaults replaces the node's defaults for containers that are created from now on.
 func (s *Service) SetDefaults(d Defaults) { s.defaults.Store(&d) }
 
-// Run folds libvirt's events and the guests' reboots into state and samples the VMs, until
+// Run folds libvirt's events and what the guests' agents do into state and samples the VMs, until
 // ctx ends. VMs go on running afterwards.
 func (s *Service) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.listen(ctx) })
 	loops.Go(func() { s.hearReboots(ctx) })
+	loops.Go(func() { s.hearAgents(ctx) })
+	loops.Go(func() { again(ctx, "what libvirt can do", s.askHost) }) // it may have to probe QEMU first: calls do not wait for it
+	loops.Go(func() { s.lookLater(ctx) })                             // libvirtd may have been started just before us
 	loops.Go(func() { s.sampleLoop(ctx) })
 	loops.Wait()
 }

@@ -26,9 +26,19 @@ func (s *Service) settleExit(ctx context.Context, c vm.Container, d vm.Domain) e
 	if st := c.Status.State; st != vm.ContainerRunning && st != vm.ContainerStarting {
 		return nil
 	}
+	if c.Status.Off() {
+		return nil // it has no VM
+	}
+	if c.Status.Restore != nil {
+		s.work.Go(func() { s.look(s.life, c.SandboxID) }) // it takes its time
+		return nil
+	}
 	e := s.evidence(ctx, c, d)
 	if rebootsBy(c, e) {
 		return s.bootAgain(ctx, c)
+	}
+	if poweredOffBy(c, e) {
+		return s.goDown(ctx, c, e)
 	}
 	return s.finishContainer(ctx, c, judge(e))
 }
@@ -94,12 +104,14 @@ func (s *Service) exitUnstarted(ctx context.Context, c vm.Container, reason, mes
 
 func (s *Service) recordExit(ctx context.Context, c vm.Container, exit vm.Exit) error {
 	if _, err := s.updateContainer(c.ID, "container exited", func(st vm.ContainerStatus) (vm.ContainerStatus, error) {
-		st.Exit, st.Reboot, st.Paused = &exit, nil, false
+		st.Exit, st.Reboot, st.PowerOff, st.Restore = &exit, nil, nil, nil
+		st.Paused, st.Rejoin = false, false
 		return st.To(vm.ContainerExited)
 	}); err != nil {
 		return fmt.Errorf("end container %s: %w", c.ID, err)
 	}
 	s.hints.forget(c.SandboxID)
+	s.powerOffs.forget(c.ID)
 	s.sample.forget(c.ID)
 	s.exits.announce(c.ID)
 	log.From(ctx).Info("container exited", zap.String("sandbox", c.SandboxID), zap.String("container", c.ID),

@@ -5,6 +5,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -18,10 +19,10 @@ import (
 // mounted of a dead share may hold up whoever touches it.
 const repairTimeout = time.Minute
 
-// repairShare gives a guest whose share has lost its virtiofsd another one. It holds no
-// lock, since it waits for the guest: a VM that ends meanwhile is found so by the next try.
-func (s *Service) repairShare(ctx context.Context, sandboxID string) {
-	lost := false // once it was, it has to be mounted anew, whoever serves it by then
+// repairShare gives a guest whose share has lost its virtiofsd another one. It does not hold
+// the sandbox's lock, since it waits for the guest: a VM that ends meanwhile is found so by
+// the next try. lost says that it is to be mounted anew, whoever serves it by then.
+func (s *Service) repairShare(ctx context.Context, sandboxID string, lost bool) {
 	again(ctx, "the guest's share has no virtiofsd", func(ctx context.Context) error {
 		err := s.tryRepairShare(ctx, sandboxID, &lost)
 		if errors.Is(err, errdefs.ErrFailedPrecondition) && s.sharing(sandboxID) {
@@ -35,12 +36,17 @@ func (s *Service) repairShare(ctx context.Context, sandboxID string) {
 // sharing tells whether a VM runs in the sandbox that has a share.
 func (s *Service) sharing(sandboxID string) bool {
 	c, ok := s.liveContainer(sandboxID)
-	return ok && c.Status.State == vm.ContainerRunning && len(c.Status.Shares) > 0
+	return ok && c.Status.Runs() && len(c.Status.Shares) > 0
 }
 
 func (s *Service) tryRepairShare(ctx context.Context, sandboxID string, lost *bool) error {
 	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 	defer cancel()
+	unlock, err := s.shareLocks.Lock(ctx, sandboxID) // a snapshot's, while the share is away for it
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	c, ok := s.liveContainer(sandboxID)
 	if !ok || !s.sharing(sandboxID) {
 		return nil
@@ -57,23 +63,36 @@ func (s *Service) tryRepairShare(ctx context.Context, sandboxID string, lost *bo
 		*lost = true
 		log.From(ctx).Warn("the guest's share has lost its virtiofsd and gets another one")
 	}
-	// The guest is asked only afterwards: to touch a mount whose virtiofsd is dead, even to
-	// unmount it, is to wait for an answer for ever, and keeps the device from being
-	// unplugged. Mounting replaces what is mounted of the old device.
-	if err := s.ensureShare(ctx, sb); err != nil {
-		return err
-	}
-	return s.deps.Guest.MountShares(ctx, sandboxID, namespaceOf(c), c.Status.Shares)
+	return s.giveShare(ctx, sb, c)
 }
 
-// ensureShare sees to it that a virtiofsd serves the guest's share.
-func (s *Service) ensureShare(ctx context.Context, sb vm.Sandbox) error {
+// shareOnce sees to it that the guest has its share, and has mounted it.
+func (s *Service) shareOnce(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
+	unlock, err := s.shareLocks.Lock(ctx, sb.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.giveShare(ctx, sb, c)
+}
+
+// giveShare is shareOnce under the share's lock: a recovery and an event, or a boot, may find a loss at once, and only one
+// of them plugs.
+//
+// The guest is asked only after that: to touch a mount whose virtiofsd is dead, even to unmount it, is to wait for an
+// answer for ever, and keeps the device from being unplugged. Mounting replaces what is mounted of the old device.
+func (s *Service) giveShare(ctx context.Context, sb vm.Sandbox, c vm.Container) error {
 	pids, err := s.deps.Hypervisor.HelperPIDs(ctx, sb.ID)
-	if err != nil || len(pids) > 0 {
-		return err
+	if err == nil && len(pids) == 0 {
+		if err = s.deps.Hypervisor.ReplugShare(ctx, sb.ID); err == nil {
+			err = s.placeHelpers(ctx, sb)
+		}
 	}
-	if err := s.deps.Hypervisor.ReplugShare(ctx, sb.ID); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("the guest's share: %w", err)
 	}
-	return s.placeHelpers(ctx, sb)
+	if err := s.deps.Guest.MountShares(ctx, sb.ID, namespaceOf(c), c.Status.Shares); err != nil {
+		return fmt.Errorf("mount shares in the guest: %w", err)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -36,7 +37,57 @@ func sizeOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults,
 	if vcpus > annotations.MaxVCPUs {
 		return vm.MachineSize{}, fmt.Errorf("a CPU limit of %d is more than the %d CPUs that a guest can have: %w", vcpus, annotations.MaxVCPUs, errdefs.ErrInvalidArgument)
 	}
-	return vm.MachineSize{VCPUs: int(vcpus), Memory: memory}, nil
+	if d.MaxVCPUs == 0 && accel == vm.AccelKVM {
+		d.MaxVCPUs = placesWithKVM
+	}
+	return withHeadroom(vm.MachineSize{VCPUs: int(vcpus), Memory: memory}, ask, d), nil
+}
+
+// placesWithKVM is how many CPUs a machine has places for where nobody says. Under tcg it has none beyond its own: QEMU would
+// translate for CPUs that run beside each other, which is slower, into a larger cache.
+const placesWithKVM = 4
+
+// headroomFrom is the memory from which on a guest has headroom for more without being asked: a guest that may get memory
+// above 4 GiB sets 64 MiB aside at once (Linux's swiotlb), which a small one cannot spare.
+const headroomFrom = vm.GiB
+
+// withHeadroom adds what a machine can be given while it runs. What is asked for that is less than it begins with is none.
+func withHeadroom(size vm.MachineSize, ask vm.Overrides, d Defaults) vm.MachineSize {
+	most := d.MaxVCPUs
+	if ask.MaxVCPUs > 0 {
+		most = ask.MaxVCPUs
+	}
+	if most > size.VCPUs {
+		size.MaxVCPUs = most
+	}
+	memory := ask.MaxMemory
+	if memory == 0 && size.Memory >= headroomFrom {
+		memory = size.Memory * d.MemoryHeadroom
+	}
+	if most := memory - size.Memory; most >= vm.MemoryBlock {
+		size.BootMemory, size.MaxMemory = size.Memory, size.Memory+most-most%vm.MemoryBlock
+	}
+	return size
+}
+
+// asked puts what a VM's owner asked for in the place of what its annotations say.
+func asked(ask vm.Overrides, a vm.SizeAsk) vm.Overrides {
+	if a.VCPUs > 0 {
+		ask.VCPUs = a.VCPUs
+	}
+	if a.Memory > 0 {
+		ask.Memory = a.Memory
+	}
+	return ask
+}
+
+// askedNow is what a VM's owner asked for, as far as the next machine can have it: limits that have been lowered since hold.
+func askedNow(sb vm.Sandbox, c vm.ContainerSpec, accel vm.Accel) vm.SizeAsk {
+	a := sb.Status.Asked
+	if room := roomOf(sb.Present(), c, accel); room.limited && a.Memory > room.bytes {
+		a.Memory = 0
+	}
+	return a
 }
 
 // room is what a pod's memory limit leaves for the guest's RAM, in bytes, and how that
@@ -55,10 +106,7 @@ func roomOf(sb vm.SandboxSpec, c vm.ContainerSpec, accel vm.Accel) room {
 	if limit <= 0 {
 		return room{why: "the memory that was asked for"}
 	}
-	takes, brought := qemuOverhead(accel, limit), int64(0)
-	if sb.Overhead != nil {
-		brought = max(sb.Overhead.MemoryLimit, 0)
-	}
+	takes, brought := qemuOverhead(accel, limit), overheadOf(sb)
 	if brought >= takes {
 		return room{limited: true, bytes: limit, why: "the pod's memory limit"}
 	}
@@ -96,9 +144,21 @@ func vcpusOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults
 	quota := limitOf(sb, c, func(r *vm.Resources) int64 { return r.CPUQuota })
 	period := limitOf(sb, c, func(r *vm.Resources) int64 { return r.CPUPeriod })
 	if quota <= 0 || period <= 0 {
-		return int64(d.VCPUs)
+		return int64(cmp.Or(ask.DefaultVCPUs, d.VCPUs))
 	}
 	return (quota-1)/period + 1
+}
+
+func overheadOf(sb vm.SandboxSpec) int64 { return max(valueOr(sb.Overhead).MemoryLimit, 0) }
+
+// limitFor is the memory limit that leaves a guest that much: the other way round than roomOf.
+func limitFor(memory int64, sb vm.SandboxSpec, accel vm.Accel) int64 {
+	brought := overheadOf(sb)
+	if brought >= qemuOverhead(accel, memory) {
+		return memory
+	}
+	base := qemuOverhead(accel, 0)
+	return ((memory+base-brought)*512 + 510) / 511
 }
 
 // limitOf takes a limit from the container, which is the one VM of the pod, or from
@@ -136,6 +196,33 @@ func cgroupLimits(sb vm.SandboxSpec, c vm.ContainerSpec) vm.Resources {
 		if res.CPUQuota > 0 && o.CPUQuota > 0 && o.CPUPeriod == res.CPUPeriod {
 			res.CPUQuota += o.CPUQuota
 		}
+	}
+	return res
+}
+
+// groupLimits are the limits of a VM's group as the records say: cgroupLimits with what holds beside the limits. While a
+// guest has more memory than its limit has room for, as when it is given less and has not given it back yet, there is room
+// for what it has: it would be killed.
+func groupLimits(sb vm.Sandbox, c vm.Container, accel vm.Accel) vm.Resources {
+	pod, asked := sb.Present(), c.Status.Asked
+	res := cgroupLimits(pod, c.Present())
+	switch {
+	case asked.VCPUs > 0 && asked.VCPUs < c.Status.Size.VCPUs:
+		res = res.WithCPUs(asked.VCPUs)
+	case asked.VCPUs > 0 && res.CPUQuota == 0:
+		res.CPUQuota = -1 // an earlier ceiling goes
+	}
+	res = res.Merge(vm.Resources{CpusetCPUs: asked.CpusetCPUs, CpusetMems: asked.CpusetMems, CPUShares: asked.CPUShares})
+	has := c.Status.Size.Memory
+	if r := c.Status.Resize; r != nil {
+		has = max(has, r.From.Memory, r.To.Memory)
+	}
+	if c.Status.Size.MaxMemory > 0 && res.MemoryLimit > 0 {
+		least := limitFor(has, pod, accel) + overheadOf(pod)
+		if res.MemorySwapLimit > 0 {
+			res.MemorySwapLimit += max(least-res.MemoryLimit, 0)
+		}
+		res.MemoryLimit = max(res.MemoryLimit, least)
 	}
 	return res
 }

@@ -37,6 +37,8 @@ func TestSizeOf(t *testing.T) {
 		"annotation over limit":              {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 512 * vm.MiB}, err: "only room for 391 MiB"},
 		"limit too small":                    {container: vm.ContainerSpec{Resources: limit(128 * vm.MiB)}, err: "a guest of 7 MiB is too small, 64 MiB are the least"},
 		"limit below the overhead":           {container: vm.ContainerSpec{Resources: limit(15 * vm.MiB)}, err: "a guest of 0 MiB is too small"},
+		"CPUs without a limit":               {ask: vm.Overrides{DefaultVCPUs: 3}, memory: vm.GiB, vcpus: 3},
+		"a CPU limit counts before them":     {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 200000, CPUPeriod: 100000}}, ask: vm.Overrides{DefaultVCPUs: 3}, memory: vm.GiB, vcpus: 2},
 		"CPU limit rounds up":                {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 150000, CPUPeriod: 100000}}, memory: vm.GiB, vcpus: 2},
 		"whole CPUs":                         {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 200000, CPUPeriod: 100000}}, memory: vm.GiB, vcpus: 2},
 	} {
@@ -71,5 +73,37 @@ func TestCgroupTakesFromThePodWhatTheContainerDoesNotLimit(t *testing.T) {
 		vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 100000, CPUPeriod: 100000}})
 	if got.MemoryLimit != 512*vm.MiB || got.CPUQuota != 100000 {
 		t.Errorf("limits = %+v", got)
+	}
+}
+
+func TestHeadroomIsForThoseWhoAskOrAreBig(t *testing.T) {
+	d := Defaults{VCPUs: 1, Memory: vm.GiB, MaxVCPUs: 4, MemoryHeadroom: 4}
+	for name, tc := range map[string]struct {
+		size vm.MachineSize
+		ask  vm.Overrides
+		want vm.MachineSize
+	}{
+		"small":             {vm.MachineSize{VCPUs: 1, Memory: vm.GiB - 1}, vm.Overrides{}, vm.MachineSize{VCPUs: 1, Memory: vm.GiB - 1, MaxVCPUs: 4}},
+		"big":               {vm.MachineSize{VCPUs: 4, Memory: vm.GiB}, vm.Overrides{}, vm.MachineSize{VCPUs: 4, Memory: vm.GiB, MaxMemory: 4 * vm.GiB, BootMemory: vm.GiB}},
+		"small, asked":      {vm.MachineSize{VCPUs: 1, Memory: 127 * vm.MiB}, vm.Overrides{MaxMemory: 256 * vm.MiB, MaxVCPUs: 2}, vm.MachineSize{VCPUs: 1, MaxVCPUs: 2, Memory: 127 * vm.MiB, MaxMemory: 255 * vm.MiB, BootMemory: 127 * vm.MiB}},
+		"less than it has":  {vm.MachineSize{VCPUs: 3, Memory: vm.GiB}, vm.Overrides{MaxMemory: vm.GiB, MaxVCPUs: 2}, vm.MachineSize{VCPUs: 3, Memory: vm.GiB}},
+		"more by one block": {vm.MachineSize{VCPUs: 3, Memory: vm.GiB}, vm.Overrides{MaxMemory: vm.GiB + 3*vm.MiB, MaxVCPUs: 1}, vm.MachineSize{VCPUs: 3, Memory: vm.GiB, MaxMemory: vm.GiB + 2*vm.MiB, BootMemory: vm.GiB}},
+	} {
+		if got := withHeadroom(tc.size, tc.ask, d); got != tc.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
+		}
+	}
+}
+
+// limitFor is roomOf the other way round: what it says has room for the guest, and hardly more.
+func TestALimitForAGuestHasRoomForIt(t *testing.T) {
+	for _, brought := range []int64{0, 20 * vm.MiB, 160 * vm.MiB} {
+		for _, memory := range []int64{64 * vm.MiB, 391 * vm.MiB, vm.GiB, 64 * vm.GiB} {
+			sb := vm.SandboxSpec{Overhead: &vm.Resources{MemoryLimit: brought}}
+			sb.Resources = &vm.Resources{MemoryLimit: limitFor(memory, sb, vm.AccelTCG)}
+			if got := roomOf(sb, vm.ContainerSpec{}, vm.AccelTCG); got.bytes < memory || got.bytes > memory+vm.MiB/1024 {
+				t.Errorf("%d MiB with an overhead of %d MiB: the limit %d has room for %d bytes", memory/vm.MiB, brought/vm.MiB, sb.Resources.MemoryLimit, got.bytes)
+			}
+		}
 	}
 }

@@ -161,8 +161,10 @@ func (s *Service) sampleOne(ctx context.Context, c vm.Container, domains map[str
 		return vm.Stats{}, err
 	}
 	st := vm.Stats{SandboxID: sb.ID, ContainerID: c.ID, At: s.now()}
-	if err := s.sampleUsage(ctx, sb, domains, &st); err != nil {
-		return st, err
+	if c.Status.Runs() { // what is off uses nothing but its disks
+		if err := s.sampleUsage(ctx, sb, domains, &st); err != nil {
+			return st, err
+		}
 	}
 	disk, err := s.deps.Disks.Usage(ctx, sb.ID)
 	if err != nil {
@@ -178,7 +180,7 @@ func (s *Service) sampleOne(ctx context.Context, c vm.Container, domains map[str
 		st.DiskInodes += u.UsedInodes
 	}
 	if sb.Status.Network != nil {
-		if st.NICs, err = s.deps.Network.Stats(ctx, *sb.Status.Network); err != nil {
+		if st.NICs, err = s.deps.Network.Stats(ctx, sb.Wiring()); err != nil {
 			return st, fmt.Errorf("network: %w", err)
 		}
 	}

@@ -14,10 +14,10 @@ import (
 
 // endStray ends a VM that no container stands for. There is one after a start that
 // failed and whose undo failed too, as both do when libvirt goes away between two steps:
-// the container is Exited, its QEMU is not. Under the sandbox's lock, so a start under way
+// the container is Exited, its QEMU is not. So is one that somebody else started while the container's was powered off. Under the sandbox's lock, so a start under way
 // is none.
 func (s *Service) endStray(ctx context.Context, sandboxID string) error {
-	if c, ok := s.liveContainer(sandboxID); ok && (c.Status.State == vm.ContainerStarting || c.Status.State == vm.ContainerRunning) {
+	if c, ok := s.liveContainer(sandboxID); ok && (c.Status.State == vm.ContainerStarting || c.Status.Runs() || c.Status.Off() && c.Status.PowerOff.Booting) {
 		return nil
 	}
 	if err := s.deps.Hypervisor.Destroy(ctx, sandboxID); err != nil {

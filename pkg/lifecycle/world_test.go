@@ -73,6 +73,7 @@ func newWorld(t *testing.T) *world {
 		streams:    newStreams(),
 		node:       paths.Node{Root: t.TempDir(), State: t.TempDir()},
 	}
+	w.hypervisor.UseDisks(w.disks)
 	core, logged := observer.New(zap.WarnLevel)
 	w.logged, w.logger = logged, zap.New(core)
 	w.cfg = lifecycle.Config{
@@ -115,7 +116,7 @@ func (w *world) open(ctx context.Context) {
 	}
 	deps := lifecycle.Deps{
 		Hypervisor: w.hypervisor, Guest: w.guest, Shares: w.shares, Network: w.network, Images: w.images, Disks: w.disks,
-		Cgroups: w.cgroups, Consoles: w.consoles, Streams: w.streams, Clock: clock{},
+		Cgroups: w.cgroups, Consoles: w.consoles, Streams: w.streams, Screens: w.hypervisor, Clock: clock{},
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return w.dial(ctx, network, address)
 		},

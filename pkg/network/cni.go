@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
@@ -14,22 +16,51 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// runtimeConf says to plugins who the sandbox is. CNI_ARGS are those of kubelet's runtimes.
+// runtimeConf says to plugins who the sandbox is, and what was asked for its interface.
+func runtimeConf(a attachment, list *libcni.NetworkConfigList, netns string) *libcni.RuntimeConf {
+	if a.NIC == nil {
+		rt := sandboxConf(a.Request, netns)
+		askFor(rt, vm.NICSpec{MAC: a.Request.MAC, IPs: a.Request.IPs}, list)
+		return rt
+	}
+	// Host ports and resolver are the pod's, and its first interface's.
+	rt := sandboxConf(vm.NetworkRequest{
+		SandboxID: a.Request.SandboxID, Name: a.Request.Name, Namespace: a.Request.Namespace, UID: a.Request.UID,
+		Args: argsBeside(a.Request.Args, a.NIC.Spec),
+	}, netns)
+	rt.IfName = a.ifName()
+	askFor(rt, a.NIC.Wanted(), list)
+	return rt
+}
+
+// What says in CNI_ARGS who the sandbox is, as kubelet's runtimes do.
+const (
+	argIgnore    = "IgnoreUnknown"
+	argNamespace = "K8S_POD_NAMESPACE"
+	argName      = "K8S_POD_NAME"
+	argSandbox   = "K8S_POD_INFRA_CONTAINER_ID"
+	argUID       = "K8S_POD_UID"
+)
+
+// sandboxConf says who the sandbox is. CNI_ARGS are those of kubelet's runtimes.
 // A capability reaches the plugins that declare it and no other: a host port that no plugin
 // serves is not an error, since some networks (Cilium's) read it from the pod themselves.
-func runtimeConf(req vm.NetworkRequest, netns string) *libcni.RuntimeConf {
+func sandboxConf(req vm.NetworkRequest, netns string) *libcni.RuntimeConf {
 	rt := &libcni.RuntimeConf{
 		ContainerID: req.SandboxID,
 		NetNS:       netns,
 		IfName:      primaryNIC,
 		Args: [][2]string{
-			{"IgnoreUnknown", "1"},
-			{"K8S_POD_NAMESPACE", req.Namespace},
-			{"K8S_POD_NAME", req.Name},
-			{"K8S_POD_INFRA_CONTAINER_ID", req.SandboxID},
-			{"K8S_POD_UID", req.UID},
+			{argIgnore, "1"},
+			{argNamespace, req.Namespace},
+			{argName, req.Name},
+			{argSandbox, req.SandboxID},
+			{argUID, req.UID},
 		},
 		CapabilityArgs: map[string]any{},
+	}
+	for _, key := range slices.Sorted(maps.Keys(req.Args)) {
+		rt.Args = append(rt.Args, [2]string{key, req.Args[key]})
 	}
 	if ports := hostPorts(req.PortMappings); len(ports) > 0 {
 		rt.CapabilityArgs["portMappings"] = ports
@@ -38,6 +69,18 @@ func runtimeConf(req vm.NetworkRequest, netns string) *libcni.RuntimeConf {
 		rt.CapabilityArgs["dns"] = capabilityDNS(dns)
 	}
 	return rt
+}
+
+// argsBeside are the sandbox's arguments that a NIC does not give itself.
+func argsBeside(args map[string]string, nic vm.NICSpec) map[string]string {
+	beside := maps.Clone(args)
+	maps.DeleteFunc(beside, func(key, _ string) bool { _, own := nic.Args[key]; return own })
+	for key, value := range map[string]string{argPort: nic.PortID, argSubnet: nic.Subnet, argVPC: nic.VPC, argTag: nic.Tag} {
+		if value != "" {
+			delete(beside, key)
+		}
+	}
+	return beside
 }
 
 // capabilityPort and capabilityDNS are CNI's conventions for "portMappings" and "dns".
@@ -73,7 +116,7 @@ func (n *Network) add(ctx context.Context, a attachment, netns string) (*types10
 	}
 	ctx, cancel := withTimeout(ctx, n.conf.AddTimeout)
 	defer cancel()
-	result, err := n.cni.AddNetworkList(ctx, list, runtimeConf(a.Request, netns))
+	result, err := n.cni.AddNetworkList(ctx, list, runtimeConf(a, list, netns))
 	if err != nil {
 		return nil, fmt.Errorf("CNI ADD to network %s: %w", list.Name, err)
 	}
@@ -92,7 +135,7 @@ func (n *Network) check(ctx context.Context, a attachment, netns string) error {
 	}
 	ctx, cancel := withTimeout(ctx, n.conf.AddTimeout)
 	defer cancel()
-	err = n.cni.CheckNetworkList(ctx, list, runtimeConf(a.Request, netns))
+	err = n.cni.CheckNetworkList(ctx, list, runtimeConf(a, list, netns))
 	if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
 		return fmt.Errorf("CNI CHECK of network %s: %w", list.Name, err)
 	}
@@ -107,11 +150,11 @@ func (n *Network) del(ctx context.Context, a attachment, netns string) error {
 	}
 	if err := n.findPlugins(list); err != nil {
 		return fmt.Errorf("CNI DEL: %w; bring it back, or remove %s to give up what it holds for the sandbox",
-			err, n.attachments.path(a.Request.SandboxID))
+			err, n.attachments.path(a.fileOf()))
 	}
 	ctx, cancel := withTimeout(ctx, n.conf.DelTimeout)
 	defer cancel()
-	if err := n.cni.DelNetworkList(ctx, list, runtimeConf(a.Request, netns)); err != nil {
+	if err := n.cni.DelNetworkList(ctx, list, runtimeConf(a, list, netns)); err != nil {
 		return fmt.Errorf("CNI DEL from network %s: %w", list.Name, err)
 	}
 	return nil

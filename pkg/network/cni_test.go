@@ -25,7 +25,7 @@ import (
 const testID = "00112233445566778899aabbccddeeff"
 
 func TestPluginsHearWhoTheSandboxIs(t *testing.T) {
-	rt := runtimeConf(vm.NetworkRequest{
+	rt := sandboxConf(vm.NetworkRequest{
 		SandboxID: testID, Name: "web-0", Namespace: "shop", UID: "u-1",
 		PortMappings: []vm.PortMapping{
 			{Protocol: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: "127.0.0.1"},
@@ -47,7 +47,7 @@ func TestPluginsHearWhoTheSandboxIs(t *testing.T) {
 }
 
 func TestCapabilitiesNobodyAskedForAreAbsent(t *testing.T) {
-	rt := runtimeConf(vm.NetworkRequest{SandboxID: testID, PortMappings: []vm.PortMapping{{Protocol: "tcp", ContainerPort: 80}}}, "")
+	rt := sandboxConf(vm.NetworkRequest{SandboxID: testID, PortMappings: []vm.PortMapping{{Protocol: "tcp", ContainerPort: 80}}}, "")
 	if len(rt.CapabilityArgs) != 0 {
 		t.Errorf("capabilities %v, want none", rt.CapabilityArgs)
 	}
@@ -59,11 +59,16 @@ func TestRequestsThatCannotBeToldAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*vm.NetworkRequest){
-		"no ID":                   func(r *vm.NetworkRequest) { r.SandboxID = "" },
-		"an ID that leaves":       func(r *vm.NetworkRequest) { r.SandboxID = "../../../../../../../../../etc/a" },
-		"an ID in capitals":       func(r *vm.NetworkRequest) { r.SandboxID = strings.ToUpper(testID) },
-		"another argument inside": func(r *vm.NetworkRequest) { r.Name = "a;K8S_POD_NAMESPACE=kube-system" },
-		"an equals sign":          func(r *vm.NetworkRequest) { r.UID = "a=b" },
+		"no ID":                    func(r *vm.NetworkRequest) { r.SandboxID = "" },
+		"an ID that leaves":        func(r *vm.NetworkRequest) { r.SandboxID = "../../../../../../../../../etc/a" },
+		"an ID in capitals":        func(r *vm.NetworkRequest) { r.SandboxID = strings.ToUpper(testID) },
+		"another argument inside":  func(r *vm.NetworkRequest) { r.Name = "a;K8S_POD_NAMESPACE=kube-system" },
+		"an equals sign":           func(r *vm.NetworkRequest) { r.UID = "a=b" },
+		"an argument of ours":      func(r *vm.NetworkRequest) { r.Args = map[string]string{"K8S_POD_NAME": "b"} },
+		"an address by the way":    func(r *vm.NetworkRequest) { r.Args = map[string]string{"IP": "10.0.0.1"} },
+		"no argument":              func(r *vm.NetworkRequest) { r.Args = map[string]string{"": "b"} },
+		"two arguments":            func(r *vm.NetworkRequest) { r.Args = map[string]string{"A": "b;K8S_POD_NAME=c"} },
+		"an argument with a break": func(r *vm.NetworkRequest) { r.Args = map[string]string{"A": "b\n"} },
 	} {
 		req := good
 		spoil(&req)

@@ -22,11 +22,10 @@ import (
 // The folder is read every time, which takes some 0.1 ms. A watch could only tell
 // the same later, and loses a folder that is replaced.
 func chooseConfig(dir string) (*libcni.NetworkConfigList, error) {
-	files, err := libcni.ConfFiles(dir, []string{".conflist", ".conf", ".json"})
+	files, err := configFiles(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read CNI configurations: %w: %w", errdefs.ErrUnavailable, err)
+		return nil, err
 	}
-	slices.Sort(files)
 	var wrong []string
 	for _, file := range files {
 		list, err := readConfig(file)
@@ -41,11 +40,26 @@ func chooseConfig(dir string) (*libcni.NetworkConfigList, error) {
 	return nil, fmt.Errorf("no CNI configuration in %s: %w", dir, errdefs.ErrUnavailable)
 }
 
+// configFiles are the files that may hold a configuration, in their order.
+func configFiles(dir string) ([]string, error) {
+	files, err := libcni.ConfFiles(dir, []string{".conflist", ".conf", ".json"})
+	if err != nil {
+		return nil, fmt.Errorf("read CNI configurations: %w: %w", errdefs.ErrUnavailable, err)
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
 func readConfig(file string) (*libcni.NetworkConfigList, error) {
 	list, err := readAny(file)
 	if err != nil {
 		return nil, err
 	}
+	return judged(list)
+}
+
+// judged refuses a configuration that cannot be used, and returns it as inline does.
+func judged(list *libcni.NetworkConfigList) (*libcni.NetworkConfigList, error) {
 	if err := utils.ValidateNetworkName(list.Name); err != nil {
 		return nil, fmt.Errorf("name %q: %w", list.Name, err)
 	}

@@ -31,6 +31,7 @@
 //
 //	<state>/netns/<sandbox>            bind mount of the namespace; in this folder = ours
 //	<root>/cni/attachments/<sandbox>   request and configuration of the ADD (attachment.go)
+//	<root>/cni/attachments/<sandbox>.<NIC>  the same of each interface that was attached later
 //	<root>/cni/results/...             libcni's cache: the ADD's result, for CHECK and DEL
 //
 // Setup writes the attachment durably, makes the namespace, runs ADD. Teardown runs DEL with

@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,12 +77,15 @@ func NewProbe(conf Config) (*Network, error) {
 func (n *Network) Close() { n.status.close() }
 
 // The name of a sandbox's first NIC, in the netns and to CNI. Kubernetes says it is eth0.
-const primaryNIC = "eth0"
+const primaryNIC = vm.PrimaryNIC
+
+// tapPrefix begins the names of all taps.
+const tapPrefix = "vml"
 
 // TapName is the name of a tap, the same on every call. It is unique on the host, as far as
 // 40 random bits are, and short enough for an interface (15 bytes) with up to 100 NICs.
 func TapName(sandboxID string, nic int) string {
-	return fmt.Sprintf("vml%s%d", sandboxID[:10], nic)
+	return fmt.Sprintf(tapPrefix+"%s%d", sandboxID[:10], nic)
 }
 
 // checkID refuses what is not a sandbox ID, since IDs become file names.
@@ -101,6 +105,15 @@ func checkRequest(req vm.NetworkRequest) error {
 	for field, value := range map[string]string{"name": req.Name, "namespace": req.Namespace, "UID": req.UID} {
 		if strings.ContainsAny(value, ";=") {
 			return fmt.Errorf("pod %s %q holds a character that CNI_ARGS cannot carry: %w", field, value, errdefs.ErrInvalidArgument)
+		}
+	}
+	taken := []string{argIgnore, argNamespace, argName, argSandbox, argUID, argMAC, argIP}
+	for key, value := range req.Args {
+		if key == "" || strings.ContainsAny(key, ";=\n") || slices.Contains(taken, key) {
+			return fmt.Errorf("CNI argument %q cannot be a key: %w", key, errdefs.ErrInvalidArgument)
+		}
+		if strings.ContainsAny(value, ";=\n") {
+			return fmt.Errorf("CNI argument %s: %q holds a character that CNI_ARGS cannot carry: %w", key, value, errdefs.ErrInvalidArgument)
 		}
 	}
 	return nil

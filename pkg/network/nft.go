@@ -62,6 +62,13 @@ func (b *nftBatch) flushChain(family uint8, chain string) {
 		netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: cString(chain)})
 }
 
+// deleteChain removes a chain with its rules.
+func (b *nftBatch) deleteChain(family uint8, chain string) {
+	b.add("delete chain "+chain, unix.NFT_MSG_DELCHAIN, family, 0,
+		netlink.Attribute{Type: unix.NFTA_CHAIN_TABLE, Data: cString(nftTable)},
+		netlink.Attribute{Type: unix.NFTA_CHAIN_NAME, Data: cString(chain)})
+}
+
 // addChain adds a chain where there is none: a base chain that drops what no rule decides where h is given,
 // else one that other chains jump to.
 func (b *nftBatch) addChain(family uint8, chain string, h *hook) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/vmlet/vmlet/pkg/revert"
@@ -78,14 +79,22 @@ func (n *Network) attach(ctx context.Context, a attachment, path string) (vm.Net
 	if err != nil {
 		return vm.Network{}, err
 	}
-	var nic vm.NIC
+	nic, err := takeOver(ctx, a, path, result, TapName(a.Request.SandboxID, 0))
+	if err != nil {
+		return vm.Network{}, err
+	}
+	return vm.Network{Request: a.Request, NetNS: path, NICs: []vm.NIC{nic}, DNS: dnsOf(result.DNS)}, nil
+}
+
+// takeOver closes the interface that plugins have made, and says what the guest's is to be.
+func takeOver(ctx context.Context, a attachment, path string, result *types100.Result, tap string) (nic vm.NIC, err error) {
 	err = withNetNS(path, func(netns ns.NetNS) error {
-		l, err := readLink(netns, primaryNIC)
+		l, err := readLink(netns, a.ifName())
 		if err != nil {
 			// Not the link's NotFound: to the caller that would be about the sandbox.
 			return fmt.Errorf("the network's plugins said yes to CNI ADD, but there is %v: %w", err, errdefs.ErrFailedPrecondition) //nolint:errorlint // on purpose, see above
 		}
-		if nic, err = nicOf(result, l, TapName(a.Request.SandboxID, 0)); err != nil {
+		if nic, err = nicOf(result, l, tap); err != nil {
 			return err
 		}
 		if err := closed(nic.Name).send(ctx, int(netns.Fd())); err != nil {
@@ -93,8 +102,5 @@ func (n *Network) attach(ctx context.Context, a attachment, path string) (vm.Net
 		}
 		return nil
 	})
-	if err != nil {
-		return vm.Network{}, err
-	}
-	return vm.Network{Request: a.Request, NetNS: path, NICs: []vm.NIC{nic}, DNS: dnsOf(result.DNS)}, nil
+	return nic, err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// Teardown implements lifecycle.Network. DEL gets the request and the configuration of the
+// Teardown implements lifecycle.Network. What was attached last is detached first. DEL gets the request and the configuration of the
 // ADD, whatever req and the configuration folder say now. If DEL fails everything stays, for
 // another try.
 //
@@ -36,6 +36,9 @@ func (n *Network) teardown(ctx context.Context, req vm.NetworkRequest) error {
 	if err := findNetNS(path); errdefs.IsNotFound(err) {
 		netns = "" // what CNI calls a namespace that is gone
 	} else if err != nil {
+		return err
+	}
+	if err := n.detachAll(ctx, id, netns); err != nil {
 		return err
 	}
 	_, err := n.attachments.get(id)

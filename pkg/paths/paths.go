@@ -39,12 +39,37 @@ func (n Node) FreshDisk(id, containerID string) string {
 	return filepath.Join(n.Sandbox(id), "root-"+containerID+".qcow2")
 }
 
+// LayeredDisk is an overlay on a layer: a root disk after its first snapshot.
+func (n Node) LayeredDisk(id, layerID string) string {
+	return filepath.Join(n.Sandbox(id), "root-layer-"+layerID+".qcow2")
+}
+
+// SnapshotMemory is the memory of a guest at a snapshot. It holds all secrets that the guest had in it.
+func (n Node) SnapshotMemory(id, snapshotID string) string {
+	return filepath.Join(n.Sandbox(id), "memory-"+snapshotID+".save")
+}
+
+// CheckpointDisk is what a checkpoint takes of a root disk, until it is in the checkpoint's folder.
+func (n Node) CheckpointDisk(id, checkpointID string) string {
+	return filepath.Join(n.Sandbox(id), "checkpoint-"+checkpointID+".qcow2")
+}
+
+// DataDisk is the file of a data disk that was asked for by its size.
+func (n Node) DataDisk(id, diskID string) string {
+	return filepath.Join(n.Sandbox(id), "data-"+diskID+".qcow2")
+}
+
 // Disks holds a folder per persistent disk.
 func (n Node) Disks() string { return filepath.Join(n.Root, "disks") }
 
-// PersistentDisk is the overlay of the persistent disk with this ID, alone in its folder.
+// PersistentDisk is the overlay of the persistent disk with this ID, in its folder.
 func (n Node) PersistentDisk(diskID string) string {
 	return filepath.Join(n.Disks(), diskID, "root.qcow2")
+}
+
+// PersistentLayer is an overlay on a layer of a persistent disk: what that is after its first snapshot.
+func (n Node) PersistentLayer(diskID, layerID string) string {
+	return filepath.Join(n.Disks(), diskID, "root-layer-"+layerID+".qcow2")
 }
 
 // Seed is the NoCloud ISO of the sandbox's current container.

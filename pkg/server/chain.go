@@ -24,13 +24,15 @@ import (
 
 // chain is what every call goes through, unary or stream, from the outside in: it gets
 // an ID and a logger, is counted and logged, has its error turned into a status, its
-// panic caught, and is refused while the gate is closed.
+// panic caught, and is refused while the gate is closed or its client has too much under
+// way.
 type chain struct {
 	logger   *zap.Logger
 	calls    *metrics
 	gate     *Gate
 	ungated  []string
 	describe func(req any) []zap.Field
+	limits   *limits
 
 	inFlight atomic.Int64
 	draining chan struct{}
@@ -40,7 +42,7 @@ type chain struct {
 func newChain(cfg Config, calls *metrics) *chain {
 	return &chain{
 		logger: cfg.Logger, calls: calls, gate: cfg.Gate, ungated: cfg.Ungated, describe: cfg.Describe,
-		draining: make(chan struct{}),
+		limits: newLimits(cfg), draining: make(chan struct{}),
 	}
 }
 
@@ -53,12 +55,13 @@ type handler func(ctx context.Context) (any, error)
 
 // unary is the grpc.UnaryServerInterceptor.
 func (c *chain) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	return c.call(ctx, info.FullMethod, req, func(ctx context.Context) (any, error) { return next(ctx, req) })
+	return c.call(ctx, &request{method: info.FullMethod, first: req}, func(ctx context.Context) (any, error) { return next(ctx, req) })
 }
 
-// stream is the grpc.StreamServerInterceptor. Only what a stream began with is logged.
+// stream is the grpc.StreamServerInterceptor. Of what comes on it the first message is logged, as the request.
 func (c *chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	_, err := c.call(ss.Context(), info.FullMethod, nil, func(ctx context.Context) (any, error) {
+	req := &request{method: info.FullMethod, stream: true}
+	_, err := c.call(ss.Context(), req, func(ctx context.Context) (any, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go func() {
@@ -68,7 +71,7 @@ func (c *chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 			case <-ctx.Done():
 			}
 		}()
-		err := next(srv, &streamWithContext{ServerStream: ss, ctx: ctx})
+		err := next(srv, &loggedStream{ServerStream: ss, chain: c, req: req, ctx: ctx})
 		if ctx.Err() != nil && ss.Context().Err() == nil {
 			return nil, errdefs.ErrUnavailable.WithMessage("vmlet is shutting down")
 		}
@@ -77,40 +80,44 @@ func (c *chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	return err
 }
 
-// streamWithContext is a stream whose context was exchanged.
-type streamWithContext struct {
-	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // a stream's context is the stream's
-}
-
-// Context is the one that the drain can end.
-func (s *streamWithContext) Context() context.Context { return s.ctx }
-
-func (c *chain) call(ctx context.Context, method string, req any, next handler) (any, error) {
+func (c *chain) call(ctx context.Context, req *request, next handler) (any, error) {
 	c.inFlight.Add(1)
 	defer c.inFlight.Add(-1)
 	started := time.Now()
-	request := rand.Text()[:10]
-	ctx = log.With(log.Into(ctx, c.logger), append(idFields(req), zap.String("request", request))...)
-	if fields := c.describe(req); len(fields) > 0 {
-		ctx = log.With(ctx, fields...)
+	req.id = rand.Text()[:10]
+	ctx = log.With(log.Into(ctx, c.logger), zap.String("request", req.id))
+	if !req.stream {
+		ctx = log.With(ctx, c.fields(req.first)...)
 	}
-	resp, err := c.guard(ctx, method, request, next)
+	resp, err := c.guard(ctx, req, next)
 	err = toStatus(err)
-	c.report(ctx, method, outcome{req: req, resp: resp, err: err, took: time.Since(started)})
+	if req.stream { // its first message came later than ctx
+		ctx = log.With(ctx, c.fields(req.message())...)
+	}
+	c.report(ctx, req, outcome{resp: resp, err: err, took: time.Since(started)})
 	return resp, err
+}
+
+// fields are what is logged of a message.
+func (c *chain) fields(message any) []zap.Field {
+	return append(idFields(message), c.describe(message)...)
 }
 
 // guard refuses the call while the gate is closed, and catches its panic. The client
 // learns that there was one and where to look; the rest is in the log.
-func (c *chain) guard(ctx context.Context, method, request string, next handler) (resp any, err error) {
-	if err := c.admit(method); err != nil {
+func (c *chain) guard(ctx context.Context, req *request, next handler) (resp any, err error) {
+	leave, err := c.limits.enter(ctx, req.method, req.stream)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := c.admit(req.method); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
-			log.From(ctx).Error("panic", zap.String("method", method), zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
-			resp, err = nil, errdefs.ErrInternal.WithMessage("internal error: see request "+request+" in the log of vmlet")
+			log.From(ctx).Error("panic", zap.String("method", req.method), zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+			resp, err = nil, errdefs.ErrInternal.WithMessage("internal error: see request "+req.id+" in the log of vmlet")
 		}
 	}()
 	return next(ctx)
@@ -125,13 +132,13 @@ func (c *chain) admit(method string) error {
 
 // outcome is how a call ended.
 type outcome struct {
-	req, resp any
-	err       error // a gRPC status
-	took      time.Duration
+	resp any
+	err  error // a gRPC status
+	took time.Duration
 }
 
-func (c *chain) report(ctx context.Context, method string, o outcome) {
-	name, code := strings.TrimPrefix(method, "/"), status.Code(o.err)
+func (c *chain) report(ctx context.Context, req *request, o outcome) {
+	name, code := strings.TrimPrefix(req.method, "/"), status.Code(o.err)
 	c.calls.observe(name, code, o.took)
 	line := log.From(ctx).Check(level(name, code), "call")
 	if line == nil {
@@ -139,7 +146,7 @@ func (c *chain) report(ctx context.Context, method string, o outcome) {
 	}
 	fields := []zap.Field{zap.String("method", name), zap.Stringer("code", code), zap.Duration("took", o.took)}
 	fields = append(fields, callerFields(ctx)...)
-	fields = append(fields, newIDFields(o.req, o.resp)...)
+	fields = append(fields, newIDFields(req.message(), o.resp)...)
 	if o.err != nil {
 		fields = append(fields, zap.String("error", status.Convert(o.err).Message()))
 	}
@@ -165,7 +172,7 @@ func asks(name string) bool {
 		return true
 	}
 	_, method, _ := strings.Cut(name, "/")
-	for _, prefix := range []string{"List", "Get", "Stream", "Watch", "ImageFsInfo", "RuntimeConfig", "Version", "ExecSync"} {
+	for _, prefix := range []string{"List", "Get", "Stream", "Watch", "Capabilities", "ImageFsInfo", "RuntimeConfig", "Version", "ExecSync"} {
 		if strings.HasPrefix(method, prefix) {
 			return true
 		}

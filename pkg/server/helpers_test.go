@@ -85,6 +85,11 @@ func socketDir(t *testing.T) string {
 // serve runs a server with an open gate, unless change closes it again.
 func serve(t *testing.T, s *stub, change func(*Config)) *running {
 	t.Helper()
+	return serveOn(t, s, change)
+}
+
+func serveOn(t *testing.T, services interface{ register(grpc.ServiceRegistrar) }, change func(*Config)) *running {
+	t.Helper()
 	core, lines := observer.New(zap.DebugLevel)
 	r := &running{log: lines, gate: NewGate(), ended: make(chan struct{})}
 	r.gate.Open()
@@ -97,7 +102,7 @@ func serve(t *testing.T, s *stub, change func(*Config)) *running {
 	}
 	r.gate = cfg.Gate
 	var err error
-	if r.Server, err = New(t.Context(), cfg, s.register); err != nil {
+	if r.Server, err = New(t.Context(), cfg, services.register); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -24,7 +25,11 @@ type caller struct {
 	credentials.CommonAuthInfo
 	pid int32
 	uid uint32
+	// connection is a number of its own.
+	connection uint64
 }
+
+var connections atomic.Uint64
 
 // AuthType implements credentials.AuthInfo.
 func (caller) AuthType() string { return "unix" }
@@ -46,7 +51,7 @@ func (peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.Aut
 	}
 	// No byte leaves the kernel.
 	common := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
-	return conn, caller{common, cred.Pid, cred.Uid}, nil
+	return conn, caller{common, cred.Pid, cred.Uid, connections.Add(1)}, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.

@@ -7,6 +7,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,12 @@ import (
 // maxMessage is the largest message, in bytes, that is taken and sent: what a kubelet
 // takes and sends.
 const maxMessage = 16 << 20
+
+// maxHeaders is the size, in bytes, of a request's headers: a trace context is all that clients send.
+const maxHeaders = 64 << 10
+
+// spareStreams is how many requests more than it may have under way a client is told of that it has too many.
+const spareStreams = 128
 
 // DefaultDrainTimeout is how long calls under way may take after the daemon was told to
 // stop, where Config names no other time.
@@ -51,6 +58,10 @@ type Config struct {
 	// Ungated are the full names of methods that answer all the same. Health and
 	// reflection always do.
 	Ungated []string
+	// CallsPerClient and StreamsPerClient are what one client may have under way, 0 for the defaults.
+	CallsPerClient, StreamsPerClient int
+	// Long are the full names of unary methods that count as streams: they may take very long.
+	Long []string
 	// Describe returns what a request's log lines say of it beside its IDs; it must not
 	// tell secrets. May be nil.
 	Describe func(req any) []zap.Field
@@ -76,6 +87,8 @@ func New(ctx context.Context, cfg Config, register func(grpc.ServiceRegistrar)) 
 	if cfg.DrainTimeout <= 0 {
 		cfg.DrainTimeout = DefaultDrainTimeout
 	}
+	cfg.CallsPerClient = cmp.Or(cfg.CallsPerClient, DefaultCallsPerClient)
+	cfg.StreamsPerClient = cmp.Or(cfg.StreamsPerClient, DefaultStreamsPerClient)
 	if cfg.Describe == nil {
 		cfg.Describe = func(any) []zap.Field { return nil }
 	}
@@ -96,6 +109,9 @@ func New(ctx context.Context, cfg Config, register func(grpc.ServiceRegistrar)) 
 		grpc.Creds(peerCredentials{}),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
+		// Requests that have not come whole are in nobody's count yet. On one connection they wait beyond this.
+		grpc.MaxConcurrentStreams(uint32(cfg.CallsPerClient+cfg.StreamsPerClient+spareStreams)),
 		grpc.UnaryInterceptor(s.chain.unary),
 		grpc.StreamInterceptor(s.chain.stream),
 	)

@@ -5,14 +5,14 @@
 //
 //	vmlet.db
 //	├── meta
-//	│   ├── schema        version of everything below, decimal: "3"
+//	│   ├── schema        version of everything below, decimal: "5"
 //	│   └── owner         32 hex digits, made when the file was
 //	├── sandboxes
-//	│   └── <sandbox ID>    {"v":3,"record":{...}}    vm.Sandbox as JSON
+//	│   └── <sandbox ID>    {"v":5,"record":{...}}    vm.Sandbox as JSON
 //	├── containers
-//	│   └── <container ID>  {"v":3,"record":{...}}    vm.Container as JSON
+//	│   └── <container ID>  {"v":5,"record":{...}}    vm.Container as JSON
 //	└── disks
-//	    └── <name>          {"v":3,"record":{...}}    vm.PersistentDisk as JSON; see vm.DiskKey
+//	    └── <name>          {"v":5,"record":{...}}    vm.PersistentDisk as JSON; see vm.DiskKey
 //
 // Beside it lies vmlet.lock, held by flock(2) while the store is open, with the
 // holder's process ID in it.

@@ -77,17 +77,73 @@ var fixtures = map[int]struct {
 }{
 	1: {sandboxOfVersion2, containerOfVersion1, noDisks},
 	2: {sandboxOfVersion2, containerOfVersion2, noDisks},
-	3: {fullSandbox, containerOfVersion3, oneDisk},
-	4: {fullSandbox, fullContainer, oneDisk},
+	3: {sandboxOfVersion4, containerOfVersion3, diskOfVersion4},
+	4: {sandboxOfVersion4, containerOfVersion4, diskOfVersion4},
+	5: {sandboxOfVersion5, containerOfVersion5, diskOfVersion5},
+	6: {fullSandbox, fullContainer, oneDisk},
 }
 
 func oneDisk() []vm.PersistentDisk { return []vm.PersistentDisk{fullDisk()} }
+
+// sandboxOfVersion5: nobody asked for a size, nothing was an operation, there were no tenants.
+func sandboxOfVersion5() vm.Sandbox {
+	sb := fullSandbox()
+	sb.Status.Network.Request.MAC, sb.Status.Network.Request.IPs, sb.Status.Network.Request.Args = "", nil, nil
+	sb.Status.Asked, sb.Status.Operations = vm.SizeAsk{}, nil
+	sb.Spec.Tenant, sb.Spec.Settings, sb.Spec.BinaryAnnotations = "", nil, nil
+	sb.Spec.CNIArgs, sb.Spec.IPs = nil, nil
+	snap := &sb.Status.Snapshots[0]
+	snap.Checkpoint, snap.MemoryGone = nil, false
+	snap.Memory.DataDisks = nil
+	snap.Memory.Machine = vm.MachineSize{VCPUs: snap.Memory.Machine.VCPUs, Memory: snap.Memory.Machine.Memory}
+	return sb
+}
+
+// containerOfVersion5: no VM was powered off by its owner, made from a checkpoint, or given another machine while it ran.
+func containerOfVersion5() vm.Container {
+	c := fullContainer()
+	c.Status.PowerOff, c.Status.Resize, c.Status.Asked = nil, nil, vm.SizeAsk{}
+	c.Status.Rejoin, c.Status.Checkpoint = false, nil
+	c.Status.Size = vm.MachineSize{VCPUs: c.Status.Size.VCPUs, Memory: c.Status.Size.Memory}
+	return c
+}
+
+// diskOfVersion5: a persistent disk had no snapshots and no tenant.
+func diskOfVersion5() []vm.PersistentDisk {
+	d := fullDisk()
+	d.Key.Tenant, d.Status.Layered = "", vm.Layered{}
+	return []vm.PersistentDisk{d}
+}
+
+// diskOfVersion4: a disk grew only while no VM had it.
+func diskOfVersion4() []vm.PersistentDisk {
+	d := diskOfVersion5()
+	d[0].Disk.Growing, d[0].Disk.Layer = false, ""
+	return d
+}
+
+// sandboxOfVersion4: it had root disks, the NICs that it began with, and no snapshots.
+func sandboxOfVersion4() vm.Sandbox {
+	sb := sandboxOfVersion5()
+	sb.Status.DataDisks, sb.Status.Disks[0].Growing = nil, false
+	sb.Status.NICs, sb.Status.NICsChanged, sb.Status.Network.NICs[0].Down = nil, false, false
+	sb.Status.Disks[0].Layer = ""
+	sb.Status.Layered = vm.Layered{}
+	return sb
+}
+
+// containerOfVersion4: no VM was put back to a snapshot.
+func containerOfVersion4() vm.Container {
+	c := containerOfVersion5()
+	c.Status.Restore = nil
+	return c
+}
 
 func noDisks() []vm.PersistentDisk { return nil }
 
 // sandboxOfVersion2: all disks were the sandbox's, and limits stayed.
 func sandboxOfVersion2() vm.Sandbox {
-	sb := fullSandbox()
+	sb := sandboxOfVersion4()
 	sb.Status.Resources, sb.Status.Overhead = nil, nil
 	sb.Status.Disks[0].ContainerID = ""
 	return sb
@@ -95,7 +151,7 @@ func sandboxOfVersion2() vm.Sandbox {
 
 // containerOfVersion3: a machine was booted once by us, and ran until its end.
 func containerOfVersion3() vm.Container {
-	c := fullContainer()
+	c := containerOfVersion4()
 	c.Status.BootedAt, c.Status.Reboot, c.Status.Paused = time.Time{}, nil, false
 	return c
 }

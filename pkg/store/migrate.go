@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -26,11 +27,42 @@ var migrations = []migration{
 	{name: "the command, files and shares of containers", record: asItWas},
 	{name: "root disks of one container, and persistent ones; limits that change", adds: disks, record: asItWas},
 	{name: "machines that are rebooted and paused", record: asItWas},
+	{name: "snapshots and the layers under disks; data disks and NICs of sandboxes", record: asItWas},
+	{name: "VMs that are off, resized, checkpointed; operations; snapshots of persistent disks; tenants", record: withoutMemoryPaths},
 }
 
 // asItWas leaves a record alone: a new version that only has more fields. It is a version
 // so that an older vmlet refuses what it would not understand.
 func asItWas(_ string, old json.RawMessage) (json.RawMessage, error) { return old, nil }
+
+// withoutMemoryPaths takes from snapshots the path of their memory, which follows from their IDs.
+func withoutMemoryPaths(collection string, old json.RawMessage) (json.RawMessage, error) {
+	if collection != sandboxes {
+		return old, nil
+	}
+	var record map[string]any
+	d := json.NewDecoder(bytes.NewReader(old))
+	d.UseNumber() // as they are: times are nanoseconds
+	if err := d.Decode(&record); err != nil {
+		return nil, err
+	}
+	status, ok := record["status"].(map[string]any)
+	if !ok {
+		return old, nil
+	}
+	snapshots, ok := status["snapshots"].([]any)
+	if !ok {
+		return old, nil
+	}
+	for _, s := range snapshots {
+		if snap, ok := s.(map[string]any); ok {
+			if memory, ok := snap["memory"].(map[string]any); ok {
+				delete(memory, "path")
+			}
+		}
+	}
+	return json.Marshal(record)
+}
 
 // migrate brings the file to the newest version, one step after another.
 func migrate(tx *bolt.Tx, steps []migration) error {

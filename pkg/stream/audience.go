@@ -80,30 +80,27 @@ func (cs *Consoles) Subscribe(ctx context.Context, containerID string) (deliver 
 		return nil, err
 	}
 	defer unlock()
-	c, err := f.newClient()
+	return f.join((*followed).present)
+}
+
+// join takes one more client in, who hears what the spool has from where on.
+func (f *followed) join(where func(*followed) (int64, error)) (deliver func(ctx context.Context, stdout, stderr io.Writer) error, err error) {
+	at, err := where(f)
 	if err != nil {
-		return nil, fmt.Errorf("hear container %s: %w", containerID, err)
+		return nil, fmt.Errorf("hear container %s: %w", f.ContainerID, err)
 	}
+	// Its own, since it may still be read when the console is finished.
+	spool, err := os.OpenFile(f.Spool, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("hear container %s: %w", f.ContainerID, err)
+	}
+	c := &client{spool: spool, format: f.Format, limits: f.limits, wake: make(chan struct{}, 1), at: at}
 	f.audience.add(c)
 	f.kept = min(f.kept, c.at)
 	return func(ctx context.Context, stdout, stderr io.Writer) error {
 		defer f.audience.remove(c)
 		return c.deliver(ctx, stdout, stderr)
 	}, nil
-}
-
-// newClient makes a client that hears what is said from now on.
-func (f *followed) newClient() (*client, error) {
-	at, err := f.present()
-	if err != nil {
-		return nil, err
-	}
-	// Its own, since it may still be read when the console is finished.
-	spool, err := os.OpenFile(f.Spool, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &client{spool: spool, format: f.Format, limits: f.limits, wake: make(chan struct{}, 1), at: at}, nil
 }
 
 // present is where in the spool begins what is said from now on: not within a record.
@@ -126,7 +123,12 @@ func (f *followed) present() (int64, error) {
 // lockHeard finds and locks what a container is heard by: its command's output, or else its
 // serial console. NotFound if neither is followed.
 func (cs *Consoles) lockHeard(ctx context.Context, containerID string) (f *followed, unlock func(), err error) {
-	for _, format := range []vm.ConsoleFormat{vm.ConsoleRecords, vm.ConsoleRaw} {
+	return cs.lockFollowed(ctx, containerID, vm.ConsoleRecords, vm.ConsoleRaw)
+}
+
+// lockFollowed finds and locks the first of a container's consoles that is followed. NotFound if none is.
+func (cs *Consoles) lockFollowed(ctx context.Context, containerID string, formats ...vm.ConsoleFormat) (f *followed, unlock func(), err error) {
+	for _, format := range formats {
 		key := keyOf(vm.Console{ContainerID: containerID, Format: format})
 		if cs.lookup(key) == nil {
 			continue

@@ -43,5 +43,6 @@
 //
 // An attached client reads the spool as well, beside the log and at its own pace, and has no
 // more in memory than it reads at once. What it has yet to hear is not punched out; one that
-// is too far behind goes on further ahead, with a line that says how much it missed.
+// is too far behind goes on further ahead, with a line that says how much it missed. Watchers of
+// a serial console are such clients, who may begin with what the spool still has.
 package stream

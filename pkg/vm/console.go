@@ -2,6 +2,8 @@
 
 package vm
 
+import "io"
+
 // Console is what one container says, and where it goes: the output of its command, or of
 // the serial console. A container has at most one of each format.
 type Console struct {
@@ -26,3 +28,35 @@ const (
 	// ConsoleRecords are the records of a command's stdout and stderr (pkg/agentlink/record).
 	ConsoleRecords ConsoleFormat = "records"
 )
+
+// ConsoleRequest is what who comes to a serial console asks for.
+type ConsoleRequest struct {
+	// Write asks to type into it, which one may at a time; Force takes the place of who does.
+	Write, Force bool
+	// Replay is how many bytes of what was said last are wanted first, as far as they are still there.
+	Replay int64
+}
+
+// ConsoleClient is who watches a serial console, and may type. Its functions are called by one goroutine each.
+type ConsoleClient struct {
+	// Opened is told the sandbox, before anything is said.
+	Opened func(sandboxID string) error
+	// Output takes what is said.
+	Output io.Writer
+	// Input is what is typed. It ends when it is closed: who types no more still watches. nil for who does not type.
+	Input <-chan []byte
+	// Typed is told that Input has ended and was passed on, or dropped.
+	Typed func()
+	// TakenOver is told that somebody else types from now on: what Input brings is dropped.
+	TakenOver func()
+}
+
+// ConsoleInput is an open serial console, to type into. It is for one goroutine, but for Close.
+type ConsoleInput interface {
+	// Write types. It blocks while the guest does not read, until Close; Unavailable when the machine is gone.
+	io.Writer
+	// Gone is closed when the machine is gone, or soon after Close.
+	Gone() <-chan struct{}
+	// Close ends it at once: nothing more goes in. What was typed before reaches the guest. Idempotent.
+	Close()
+}

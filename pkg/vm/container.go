@@ -33,7 +33,8 @@ import (
 //	                                                     Removing --> (no record)
 //
 // A stop in progress is not a state: the guest runs until it does not. It is the
-// StopIntent of a Running container. Neither is a reboot, nor a pause: the container runs on.
+// StopIntent of a Running container. Neither is a reboot, nor a pause, nor a poweroff that holds the container (see
+// PowerOff): the container runs on.
 type ContainerState string
 
 // The states of a container. CRI's view: Created and Starting are CREATED, Running is
@@ -141,6 +142,14 @@ type ContainerStatus struct {
 	Stop *StopIntent `json:"stop,omitempty"`
 	// Reboot is set while the guest is to be booted anew.
 	Reboot *RebootIntent `json:"reboot,omitempty"`
+	// PowerOff is set from the moment somebody asked for the VM to be powered off, and while it is off.
+	PowerOff *PowerOff `json:"powerOff,omitempty"`
+	// Restore is set while the VM is put back to a snapshot.
+	Restore *RestoreIntent `json:"restore,omitempty"`
+	// Rejoin is set while a machine that goes on in the memory of a snapshot has NICs that were detached since.
+	Rejoin bool `json:"rejoin,omitempty"`
+	// Checkpoint is set for a container that was made from a checkpoint.
+	Checkpoint *FromCheckpoint `json:"checkpoint,omitempty"`
 	// Paused is set while the guest's CPUs are halted because somebody asked for that.
 	Paused bool `json:"paused,omitempty"`
 	// MainStarted is set once the container's command was started, in whichever boot.
@@ -150,22 +159,18 @@ type ContainerStatus struct {
 	MainExit *MainExit `json:"mainExit,omitempty"`
 	// Exit is set once the container is Exited.
 	Exit *Exit `json:"exit,omitempty"`
-	// Size is how big the machine was made.
+	// Size is how big the machine is: as it was made, or as it was made since.
 	Size MachineSize `json:"size,omitzero"`
 	// Resources are the limits that took the place of the spec's, nil if none did.
 	Resources *Resources `json:"resources,omitempty"`
+	// Asked is what the VM's owner has asked for beside them.
+	Asked SizeAsk `json:"asked,omitzero"`
+	// Resize is set while the machine is given another size.
+	Resize *ResizeIntent `json:"resize,omitempty"`
 	// Files and Shares are the spec's mounts, judged on the host when the container was
 	// created: small files are copied into the guest, the rest is shared with it.
 	Files  []FileTree   `json:"files,omitempty"`
 	Shares []ShareMount `json:"shares,omitempty"`
-}
-
-// MachineSize is what a VM has of CPUs and memory. It is the zero value where it is not known:
-// of a container that a vmlet before schema version 3 made.
-type MachineSize struct {
-	VCPUs int `json:"vcpus"`
-	// Memory is bytes of guest RAM.
-	Memory int64 `json:"memory"`
 }
 
 // Present is the spec with the limits that the container has now.
@@ -174,6 +179,24 @@ func (c Container) Present() ContainerSpec {
 	if c.Status.Resources != nil {
 		spec.Resources = c.Status.Resources
 	}
+	return spec
+}
+
+// Held is Present with what holds beside the limits: CPUs that the guest has and is not to use, and where QEMU may run.
+func (c Container) Held() ContainerSpec {
+	spec, asked := c.Present(), c.Status.Asked
+	if asked == (SizeAsk{}) {
+		return spec
+	}
+	var res Resources
+	if spec.Resources != nil {
+		res = *spec.Resources
+	}
+	if asked.VCPUs > 0 && asked.VCPUs < c.Status.Size.VCPUs {
+		res = res.WithCPUs(asked.VCPUs)
+	}
+	res = res.Merge(Resources{CpusetCPUs: asked.CpusetCPUs, CpusetMems: asked.CpusetMems, CPUShares: asked.CPUShares})
+	spec.Resources = &res
 	return spec
 }
 

@@ -30,30 +30,40 @@ type Disk struct {
 	ContainerID string `json:"containerID,omitempty"`
 	ImageID     string `json:"imageID"`
 	Path        string `json:"path"`
+	// Layer is the ID of the layer right below, "" for the image.
+	Layer string `json:"layer,omitempty"`
 	// Backing is the image's file; BackingFormat its format.
 	Backing       string     `json:"backing"`
 	BackingFormat DiskFormat `json:"backingFormat"`
 	// Size is the virtual size in bytes.
 	Size int64 `json:"size"`
+	// Growing is set from before the file is given that size until it has it.
+	Growing bool `json:"growing,omitempty"`
 }
 
 // DiskKey says which containers a persistent disk is for: those named Container in the pod
 // PodUID, or in whichever pod of Namespace names the claim.
 type DiskKey struct {
 	Namespace string `json:"namespace"`
-	PodUID    string `json:"podUID,omitempty"`
+	// Tenant is who has the namespace, "" where there are none.
+	Tenant string `json:"tenant,omitempty"`
+	PodUID string `json:"podUID,omitempty"`
 	// Claim takes the place of PodUID.
 	Claim     string `json:"claim,omitempty"`
 	Container string `json:"container"`
 }
 
 // Name is what people and records call the disk by: "claim/NAMESPACE/CLAIM/CONTAINER" or
-// "pod/NAMESPACE/UID/CONTAINER". None of the parts can hold a slash.
+// "pod/NAMESPACE/UID/CONTAINER", with "TENANT/" before the namespace where there is one. None of the parts can hold a slash.
 func (k DiskKey) Name() string {
-	if k.Claim != "" {
-		return strings.Join([]string{"claim", k.Namespace, k.Claim, k.Container}, "/")
+	place := k.Namespace
+	if k.Tenant != "" {
+		place = k.Tenant + "/" + k.Namespace
 	}
-	return strings.Join([]string{"pod", k.Namespace, k.PodUID, k.Container}, "/")
+	if k.Claim != "" {
+		return strings.Join([]string{"claim", place, k.Claim, k.Container}, "/")
+	}
+	return strings.Join([]string{"pod", place, k.PodUID, k.Container}, "/")
 }
 
 // PersistentDisk is the record of a root disk that belongs to no sandbox. It is kept until
@@ -64,7 +74,7 @@ type PersistentDisk struct {
 	ID        string    `json:"id"`
 	Key       DiskKey   `json:"key"`
 	CreatedAt time.Time `json:"createdAt"`
-	// Disk changes in one thing: Size may grow.
+	// Disk changes in its size, and where snapshots are taken and restored in its file and the layer below.
 	Disk   Disk                 `json:"disk"`
 	Status PersistentDiskStatus `json:"status"`
 }
@@ -79,6 +89,20 @@ type PersistentDiskStatus struct {
 	Holder string `json:"holder,omitempty"`
 	// Removing is set before the files go. There is no way back.
 	Removing bool `json:"removing,omitempty"`
+	// Layered has the disk's snapshots, which are its own. All its files are in its folder, but memory, which is in that of the
+	// holder.
+	Layered
+}
+
+// Tree is the disk with what is under it.
+func (d PersistentDisk) Tree() DiskTree {
+	return DiskTree{Disks: []Disk{d.Disk}, Layered: d.Status.Layered}
+}
+
+// WithTree is the disk after a change of its tree.
+func (d PersistentDisk) WithTree(t DiskTree) PersistentDisk {
+	d.Disk, d.Status.Layered = t.Disks[0], t.Layered
+	return d
 }
 
 // HeldDisk is a persistent disk as it is seen from outside.
@@ -87,6 +111,10 @@ type HeldDisk struct {
 
 	// Holder is the sandbox that uses it now, nil for none.
 	Holder *Sandbox
-	// Used is the bytes that it takes on the host.
+	// Used is the bytes that it takes on the host, with its snapshots but without their memory.
 	Used uint64
+	// Snapshots are those that were taken of it, oldest first.
+	Snapshots []SnapshotInfo
+	// Layers are all files of it and its snapshots, the one that guests write to first, the image last.
+	Layers []DiskLayer
 }

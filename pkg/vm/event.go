@@ -37,6 +37,13 @@ const (
 	// EventShareLost: the virtiofsd behind the guest's share ended while QEMU runs. What
 	// the guest asks of the share hangs until it has a new one.
 	EventShareLost EventKind = "ShareLost"
+	// EventDeviceRemoved: the guest has let go of a device that it was asked for. Event.Detail is
+	// libvirt's alias of it.
+	EventDeviceRemoved EventKind = "DeviceRemoved"
+	// EventNICRemoved: the guest has let go of a NIC's device; Event.Detail is the name of its tap.
+	EventNICRemoved EventKind = "NICRemoved"
+	// EventMemorySize: the guest has taken or given back some of the memory that it was told to.
+	EventMemorySize EventKind = "MemorySize"
 	// EventReconnected has no SandboxID: the connection to libvirt was lost and is back,
 	// subscribed again; events in between are lost, so the listener lists all domains.
 	EventReconnected EventKind = "Reconnected"

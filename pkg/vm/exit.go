@@ -34,6 +34,8 @@ const (
 	// ReasonOOMKilled: the kernel killed QEMU because the pod's cgroup was out of
 	// memory. The word is the kubelet's.
 	ReasonOOMKilled = "OOMKilled"
+	// ReasonPoweredOff: PowerOff ended the VM, and the pod's policy is that its container ends with it.
+	ReasonPoweredOff = "PoweredOff"
 	// ReasonUnknown: the VM ended while vmlet was away, and nothing tells how.
 	ReasonUnknown = "Unknown"
 	// ReasonSuperseded: the container was never started and a newer attempt took its place.

@@ -29,6 +29,9 @@ type Machine struct {
 	CPU         MachineCPU
 	// Memory is the guest's RAM in bytes.
 	Memory int64
+	// MaxMemory is how much it can be given while it runs, and BootMemory what it boots with; 0 for a machine without a
+	// device for that.
+	MaxMemory, BootMemory int64
 
 	Disks []MachineDisk
 	NICs  []NIC
@@ -42,8 +45,11 @@ type Machine struct {
 	// "" for none.
 	OutputSpool string
 	// Share is the host folder that the guest sees by virtiofs, "" for none.
-	Share    string
-	RNG      bool
+	Share string
+	RNG   bool
+	Video Video
+	// VNC adds a VNC server that listens nowhere: clients are handed to it.
+	VNC      bool
 	Watchdog Watchdog
 	// Cputune is set where libvirt's own cgroups are in use; nil where a pod's cgroup is.
 	Cputune *Resources
@@ -52,6 +58,8 @@ type Machine struct {
 // MachineCPU are the guest's CPUs.
 type MachineCPU struct {
 	Count int
+	// Max is how many it can be given while it runs, 0 for no more than Count.
+	Max int
 	// Mode is libvirt's: "host-passthrough", "host-model", "maximum", or "" for the
 	// machine's default; Model names a CPU model when Mode is "custom".
 	Mode  string
@@ -85,6 +93,12 @@ type MachineDisk struct {
 	ErrorPolicy string
 	// Serial is what the guest sees as the disk's serial number, at most 20 characters.
 	Serial string
+	// Target is libvirt's name for the device, such as "vdc"; "" for the next one on its bus.
+	Target string
+	// Block is set where Path is a block device.
+	Block bool
+	// Foreign is set for what is not ours: libvirt leaves its owner alone.
+	Foreign bool
 }
 
 // BackingFile is one immutable file under a disk.

@@ -13,6 +13,11 @@ type NetworkRequest struct {
 	UID          string        `json:"uid"`
 	PortMappings []PortMapping `json:"portMappings,omitempty"`
 	DNS          DNSConfig     `json:"dns"`
+	// MAC and IPs are asked of the network, which may give others. IPs are as in NICSpec.
+	MAC string   `json:"mac,omitempty"`
+	IPs []string `json:"ips,omitempty"`
+	// Args are told to the plugins as they are, also of NICs that are attached later, but for what those say themselves.
+	Args map[string]string `json:"args,omitempty"`
 }
 
 // Network is a sandbox's network as CNI gave it.
@@ -21,7 +26,7 @@ type Network struct {
 	Request NetworkRequest `json:"request"`
 	// NetNS is the path of the network namespace's bind mount.
 	NetNS string `json:"netns"`
-	// NICs are the interfaces of the guest, the primary one first.
+	// NICs are the interfaces that the ADD made. What is attached later is in SandboxStatus.NICs.
 	NICs []NIC `json:"nics"`
 	// DNS is what the CNI plugins answered, empty if they said nothing.
 	DNS DNSConfig `json:"dns"`
@@ -40,6 +45,8 @@ type NIC struct {
 	// IPs are the guest's addresses with their prefix, in CNI's order.
 	IPs    []NICAddress `json:"ips"`
 	Routes []Route      `json:"routes,omitempty"`
+	// Down: the guest is to see no carrier.
+	Down bool `json:"down,omitempty"`
 }
 
 // NICAddress is one address of an interface.
@@ -58,7 +65,7 @@ type Route struct {
 	Metric int        `json:"metric,omitempty"`
 }
 
-// IPs lists the addresses of the sandbox, the primary NIC's first.
+// IPs lists the addresses of the pod: those of NICs that were attached later are not the pod's.
 func (n *Network) IPs() []netip.Addr {
 	if n == nil {
 		return nil

@@ -95,16 +95,6 @@ type GuestSetup struct {
 	ResolvConf []byte
 }
 
-// GuestInfo is what the agent says about its guest. None of it is to be trusted.
-type GuestInfo struct {
-	BootID   string
-	Hostname string
-	Kernel   string
-	OS       string
-	Clock    time.Time
-	Uptime   time.Duration
-}
-
 // ContainerEvent is a change that clients are told of (CRI ContainerEventResponse).
 type ContainerEvent struct {
 	// ContainerID is the container's, or the sandbox's for an event of the sandbox itself.

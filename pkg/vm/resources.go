@@ -53,6 +53,20 @@ func (r Resources) Merge(change Resources) Resources {
 	return r
 }
 
+// defaultPeriod is the kernel's period of a CPU quota, in microseconds.
+const defaultPeriod = 100000
+
+// WithCPUs returns the limits with the time of no more than count CPUs.
+func (r Resources) WithCPUs(count int) Resources {
+	if r.CPUPeriod <= 0 {
+		r.CPUPeriod = defaultPeriod
+	}
+	if most := int64(count) * r.CPUPeriod; r.CPUQuota <= 0 || r.CPUQuota > most {
+		r.CPUQuota = most
+	}
+	return r
+}
+
 // Bytes, for sizes written in code.
 const (
 	KiB int64 = 1 << 10

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -81,6 +82,8 @@ type SandboxSpec struct {
 	Namespace string `json:"namespace"`
 	UID       string `json:"uid"`
 	Attempt   uint32 `json:"attempt"`
+	// Tenant is who has the namespace, where namespaces of several tenants may be called the same; else "".
+	Tenant string `json:"tenant,omitempty"`
 
 	Hostname string    `json:"hostname,omitempty"`
 	DNS      DNSConfig `json:"dns"`
@@ -89,6 +92,14 @@ type SandboxSpec struct {
 	PortMappings []PortMapping     `json:"portMappings,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
+	// BinaryAnnotations are those whose values are no text. They are told only to who takes bytes.
+	BinaryAnnotations map[string][]byte `json:"binaryAnnotations,omitempty"`
+	// Settings are what is asked of the VM beside the pod's annotations, by the keys of package annotations. They are told
+	// to nobody. Secret.
+	Settings map[string]string `json:"settings,omitempty"`
+	// CNIArgs are told to CNI's plugins in CNI_ARGS, beside who the pod is; IPs are asked of the network, which may give others.
+	CNIArgs map[string]string `json:"cniArgs,omitempty"`
+	IPs     []string          `json:"ips,omitempty"`
 	// RuntimeHandler is the RuntimeClass handler that was asked for, "" for the default.
 	RuntimeHandler string            `json:"runtimeHandler,omitempty"`
 	Sysctls        map[string]string `json:"sysctls,omitempty"`
@@ -101,6 +112,24 @@ type SandboxSpec struct {
 	Resources *Resources `json:"resources,omitempty"`
 	// Overhead is what the RuntimeClass grants on top of them for QEMU itself.
 	Overhead *Resources `json:"overhead,omitempty"`
+}
+
+// AllSettings are what is asked of the VM: Settings, and the annotations, of which one counts where both say something.
+func (s SandboxSpec) AllSettings() map[string]string {
+	if len(s.Settings) == 0 {
+		return s.Annotations
+	}
+	all := maps.Clone(s.Settings)
+	maps.Copy(all, s.Annotations)
+	return all
+}
+
+// Pod is what people call the pod by: NAMESPACE/NAME, with the tenant before it where there is one.
+func (s SandboxSpec) Pod() string {
+	if s.Tenant != "" {
+		return s.Tenant + "/" + s.Namespace + "/" + s.Name
+	}
+	return s.Namespace + "/" + s.Name
 }
 
 // Key names the attempt that a RunPodSandbox is for. A retry of the same call has
@@ -119,9 +148,20 @@ type SandboxStatus struct {
 	// Resources and Overhead took the place of the spec's, where they are not nil.
 	Resources *Resources `json:"resources,omitempty"`
 	Overhead  *Resources `json:"overhead,omitempty"`
-	// Disks are the root disks that belong to the sandbox. They outlive containers, except
-	// those that are of one alone. Persistent disks are not among them.
-	Disks []Disk `json:"disks,omitempty"`
+	// Asked is what the VM's owner has asked for by Resize, for this machine of the sandbox and those after it.
+	Asked SizeAsk `json:"asked,omitzero"`
+	// DiskTree has the root disks that belong to the sandbox. They outlive containers, except
+	// those that are of one alone. Persistent disks are not among them: they have trees of their own.
+	DiskTree
+	// DataDisks are those that were attached by name.
+	DataDisks []DataDisk `json:"dataDisks,omitempty"`
+	// NICs are those that were attached beside the network's own, oldest first.
+	NICs []AttachedNIC `json:"nics,omitempty"`
+	// NICsChanged is set once NICs were attached, detached or unlinked: from then on each machine's definition and seed
+	// are brought in line before it boots.
+	NICsChanged bool `json:"nicsChanged,omitempty"`
+	// Operations are those under way and the last that have ended, oldest first.
+	Operations []Operation `json:"operations,omitempty"`
 }
 
 // Present is the spec with the limits that the pod has now.

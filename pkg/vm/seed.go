@@ -37,9 +37,14 @@ type SeedFile struct {
 // Overrides are what a pod's annotations ask for in place of the node's defaults.
 // Zero values ask for nothing.
 type Overrides struct {
-	VCPUs    int
-	Memory   int64 // bytes
-	RootSize int64 // bytes
+	VCPUs  int
+	Memory int64 // bytes
+	// DefaultVCPUs counts where there is no CPU limit.
+	DefaultVCPUs int
+	// MaxVCPUs and MaxMemory are what the VM can be given while it runs; MaxMemory is bytes.
+	MaxVCPUs  int
+	MaxMemory int64
+	RootSize  int64 // bytes
 	// RootDisk says how long the root disk lives, "" for RootDiskSandbox.
 	RootDisk RootDiskPolicy
 	// RootDiskClaim names a persistent disk that pods share in turn, "" for one of the pod's own.
@@ -51,6 +56,8 @@ type Overrides struct {
 	GuestAgent GuestAgent
 	// AgentTimeout is how long a command waits for its guest's agent.
 	AgentTimeout time.Duration
+	// PowerOff is what becomes of a container whose VM is powered off; "" for PowerOffHeld.
+	PowerOff PowerOffPolicy
 }
 
 // GuestAgent says how a guest comes by its agent.

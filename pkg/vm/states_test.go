@@ -105,6 +105,9 @@ func TestNoTwoDisksHaveOneName(t *testing.T) {
 		{Namespace: "a", Claim: "b", Container: "c"},
 		{Namespace: "a", Claim: "b.c", Container: "d"},
 		{Namespace: "a.b", Claim: "c", Container: "d"},
+		{Tenant: "t", Namespace: "a", Claim: "b", Container: "c"},
+		{Tenant: "u", Namespace: "a", Claim: "b", Container: "c"},
+		{Tenant: "t", Namespace: "a", PodUID: "b", Container: "c"},
 		{Namespace: "a", Claim: "b", Container: "c.d"},
 	} {
 		if other, taken := names[k.Name()]; taken {

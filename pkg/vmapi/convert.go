@@ -24,6 +24,21 @@ var (
 		vm.FormatQCOW2: vmletv1.DiskFormat_DISK_FORMAT_QCOW2,
 		vm.FormatRaw:   vmletv1.DiskFormat_DISK_FORMAT_RAW,
 	}
+	diskBuses = map[string]vmletv1.DiskBus{
+		vm.BusVirtio: vmletv1.DiskBus_DISK_BUS_VIRTIO,
+		vm.BusSCSI:   vmletv1.DiskBus_DISK_BUS_SCSI,
+	}
+	vmDiskStates = map[vm.DataDiskState]vmletv1.VMDiskState{
+		vm.DataDiskAttaching: vmletv1.VMDiskState_VM_DISK_STATE_ATTACHING,
+		vm.DataDiskAttached:  vmletv1.VMDiskState_VM_DISK_STATE_ATTACHED,
+		vm.DataDiskDetaching: vmletv1.VMDiskState_VM_DISK_STATE_DETACHING,
+		vm.DataDiskDetached:  vmletv1.VMDiskState_VM_DISK_STATE_DETACHED,
+	}
+	growths = map[vm.Growth]vmletv1.FileSystemGrowth{
+		vm.GrowthGrown:   vmletv1.FileSystemGrowth_FILE_SYSTEM_GROWTH_GROWN,
+		vm.GrowthSkipped: vmletv1.FileSystemGrowth_FILE_SYSTEM_GROWTH_SKIPPED,
+		vm.GrowthFailed:  vmletv1.FileSystemGrowth_FILE_SYSTEM_GROWTH_FAILED,
+	}
 	checkLevels = map[vm.CheckLevel]vmletv1.CheckLevel{
 		vm.CheckOK:   vmletv1.CheckLevel_CHECK_LEVEL_OK,
 		vm.CheckWarn: vmletv1.CheckLevel_CHECK_LEVEL_WARN,
@@ -86,6 +101,10 @@ func disk(d vm.HeldDisk) *vmletv1.Disk {
 	if sb := d.Holder; sb != nil {
 		out.Holder = &vmletv1.DiskHolder{PodSandboxId: sb.ID, Namespace: sb.Spec.Namespace, Name: sb.Spec.Name}
 	}
+	for _, snap := range d.Snapshots {
+		out.Snapshots = append(out.Snapshots, snapshotOf(snap))
+	}
+	out.Layers = layersOf(d.Layers)
 	return out
 }
 

@@ -39,6 +39,11 @@ func TestDisksAreToldWhole(t *testing.T) {
 			},
 			Holder: &vm.Sandbox{ID: "sb", Spec: vm.SandboxSpec{Namespace: "shop", Name: "db", UID: "uid"}},
 			Used:   512,
+			Snapshots: []vm.SnapshotInfo{{
+				Snapshot:  vm.Snapshot{Name: "s", State: vm.SnapshotReady, CreatedAt: made, Consistency: vm.ConsistencyCrash, MemoryGone: true},
+				SandboxID: "sb", Used: 256,
+			}},
+			Layers: []vm.DiskLayer{{Path: "/disks/d1/root.qcow2", Format: vm.FormatQCOW2, Allocated: 7}, {Path: "/image", Format: vm.FormatRaw, Shared: true}},
 		},
 		{
 			PersistentDisk: vm.PersistentDisk{
@@ -56,6 +61,14 @@ func TestDisksAreToldWhole(t *testing.T) {
 			Name: "claim/shop/data/vm", Namespace: "shop", Claim: "data", Container: "vm", ImageId: "sha256:1",
 			SizeBytes: 4096, UsedBytes: 512, Path: "/disks/d1/root.qcow2", CreatedAt: 1700000000000000042,
 			Holder: &vmletv1.DiskHolder{PodSandboxId: "sb", Namespace: "shop", Name: "db"},
+			Snapshots: []*vmletv1.Snapshot{{
+				Name: "s", PodSandboxId: "sb", State: vmletv1.SnapshotState_SNAPSHOT_STATE_READY, CreatedAt: 1700000000000000042,
+				Consistency: vmletv1.SnapshotConsistency_SNAPSHOT_CONSISTENCY_CRASH, MemoryGone: true, DiskUsedBytes: 256,
+			}},
+			Layers: []*vmletv1.DiskLayer{
+				{Path: "/disks/d1/root.qcow2", Format: vmletv1.DiskFormat_DISK_FORMAT_QCOW2, AllocatedBytes: 7},
+				{Path: "/image", Format: vmletv1.DiskFormat_DISK_FORMAT_RAW, Shared: true},
+			},
 		},
 		{Name: "pod/shop/uid/init", Namespace: "shop", PodUid: "uid", Container: "init", CreatedAt: 1700000000000000042, Removing: true},
 	}}

@@ -4,6 +4,7 @@ package vmapi_test
 
 import (
 	"context"
+	"io"
 	"testing"
 	"time"
 
@@ -19,8 +20,15 @@ import (
 
 // vms keeps what it is asked for.
 type vms struct {
+	vmDisks
+	vmSizes
+
 	asked *[]string
 	last  *vm.RebootRequest
+
+	inside  *inside
+	console func(ctx context.Context, req vm.ConsoleRequest, client vm.ConsoleClient) (vm.Exit, error)
+	vnc     func(opened func() error, client io.ReadWriter) error
 }
 
 func (v vms) Reboot(_ context.Context, ref string, req vm.RebootRequest) (vm.Rebooted, error) {
@@ -40,7 +48,7 @@ func (v vms) Resume(_ context.Context, ref string) error {
 
 func vmClient(t *testing.T) (vmletv1.VMServiceClient, vms) {
 	t.Helper()
-	v := vms{new([]string), new(vm.RebootRequest)}
+	v := vms{asked: new([]string), last: new(vm.RebootRequest), inside: new(inside)}
 	return vmletv1.NewVMServiceClient(connect(t, vmapi.Deps{VMs: v})), v
 }
 

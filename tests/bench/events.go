@@ -34,10 +34,12 @@ type guestEvents struct {
 	mu       sync.Mutex
 	powerOff map[string]time.Time // by UUID
 	stopped  map[string]chan time.Time
+	halted   map[string]time.Time
+	stood    map[string]time.Duration
 }
 
 func listen(conn *virt.Connect) (*guestEvents, error) {
-	e := &guestEvents{conn: conn, powerOff: map[string]time.Time{}, stopped: map[string]chan time.Time{}}
+	e := &guestEvents{conn: conn, powerOff: map[string]time.Time{}, stopped: map[string]chan time.Time{}, halted: map[string]time.Time{}, stood: map[string]time.Duration{}}
 	var err error
 	e.monitor, err = conn.DomainQemuMonitorEventRegister(nil, "SHUTDOWN", func(_ *virt.Connect, d *virt.Domain, ev *virt.DomainQemuMonitorEvent) {
 		if uuid, err := d.GetUUIDString(); err == nil {
@@ -52,14 +54,21 @@ func listen(conn *virt.Connect) (*guestEvents, error) {
 	e.lifecycle, err = conn.DomainEventLifecycleRegister(nil, func(_ *virt.Connect, d *virt.Domain, ev *virt.DomainEventLifecycle) {
 		now := time.Now()
 		uuid, err := d.GetUUIDString()
-		if err != nil || ev.Event != virt.DOMAIN_EVENT_STOPPED {
+		if err != nil {
 			return
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if ch := e.stopped[uuid]; ch != nil {
-			ch <- now
-			delete(e.stopped, uuid)
+		switch ev.Event { //nolint:exhaustive // the others are of no interest
+		case virt.DOMAIN_EVENT_SUSPENDED:
+			e.halted[uuid] = now
+		case virt.DOMAIN_EVENT_RESUMED:
+			e.goesOn(uuid, now)
+		case virt.DOMAIN_EVENT_STOPPED:
+			if ch := e.stopped[uuid]; ch != nil {
+				ch <- now
+				delete(e.stopped, uuid)
+			}
 		}
 	})
 	if err != nil {
@@ -71,6 +80,24 @@ func listen(conn *virt.Connect) (*guestEvents, error) {
 func (e *guestEvents) close() {
 	_ = e.conn.DomainEventDeregister(e.lifecycle)   //nolint:errcheck // the connection is about to be closed
 	_ = e.conn.DomainQemuEventDeregister(e.monitor) //nolint:errcheck // the same
+}
+
+// goesOn ends the time in which a guest stood still. Under the mutex.
+func (e *guestEvents) goesOn(uuid string, now time.Time) {
+	if at, is := e.halted[uuid]; is {
+		e.stood[uuid] += now.Sub(at)
+		delete(e.halted, uuid)
+	}
+}
+
+// stoodStill tells how long a guest stood still since it was last asked, by libvirt's events, as vmlet measures it.
+func (e *guestEvents) stoodStill(uuid string) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.goesOn(uuid, time.Now())
+	stood := e.stood[uuid]
+	delete(e.stood, uuid)
+	return stood
 }
 
 // expectStop returns a channel that gets the time at which libvirt says that a domain is

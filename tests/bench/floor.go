@@ -47,6 +47,9 @@ type floorPod struct {
 	nic    vm.NIC
 	domain *virt.Domain
 	group  cgroupLeaf
+	// top is the file that the guest writes to since a snapshot, layers what is below it down to the image.
+	top    string
+	layers []vm.BackingFile
 }
 
 func (p *floorPod) uuid() string { return vm.UUIDFromID(p.id) }

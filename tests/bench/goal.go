@@ -42,6 +42,16 @@ var goals = map[string]goal{
 	"kubelet_50_vms_daemon_cpu": p50(2, unitPercent),
 	"exec_sync_true":            ratio(2),
 	"event_delay":               p99(50),
+	"snapshot_create_256":       ratio(1.15),
+	"snapshot_pause_256":        ratio(1.15),
+	"snapshot_restore_256":      ratio(1.15),
+	"snapshot_create_1024":      ratio(1.15),
+	"snapshot_pause_1024":       ratio(1.15),
+	"snapshot_restore_1024":     ratio(1.15),
+	"nic_attach":                ratio(1.15),
+	"nic_detach":                ratio(1.15),
+	"disk_attach":               ratio(1.15),
+	"vcpu_add":                  ratio(1.15),
 }
 
 // verdict returns the goal of a result and whether it was met, both "–" without one.

@@ -24,8 +24,8 @@ spec:
 // that is gone. The floor is the same by the calls that kubelet makes, on a node without one.
 func podsUnderKubelet(t *testing.T, n int) outcome {
 	// Of its own: kubelet ends the pods of others.
-	bare := vmlet{harness.NewNode(t, harness.WithProgram("vmlet"), harness.WithConfig(
-		fmt.Sprintf("defaults: {memory: %dMiB}\nlog: {level: info}", guestMemory>>20))), newStepTimes()}
+	bare := vmlet{node: harness.NewNode(t, harness.WithProgram("vmlet"), harness.WithConfig(
+		fmt.Sprintf("defaults: {memory: %dMiB}\nlog: {level: info}", guestMemory>>20))), steps: newStepTimes()}
 	bare.node.Start()
 	bare.node.Pull(harness.TinyImage())
 	k := harness.StartKubelet(t, startNode(t))

@@ -23,7 +23,7 @@ func manyVMs(t *testing.T, n int) outcome {
 	// What pulling the image took is not what an idle daemon takes.
 	node.Stop()
 	node.Start()
-	v := vmlet{node, newStepTimes()}
+	v := vmlet{node: node, steps: newStepTimes()}
 	var out outcome
 	measure := func(name string) Result {
 		pause(5 * time.Second) // for what a start leaves running to end

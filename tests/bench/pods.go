@@ -39,6 +39,8 @@ func newNode(t *testing.T) *harness.Node {
 type vmlet struct {
 	node  *harness.Node
 	steps *stepTimes
+	// like is what all of its pods are like.
+	like harness.Pod
 }
 
 // vmletPod is a pod of vmlet's.
@@ -49,7 +51,8 @@ func (p vmletPod) uuid() string { return vm.UUIDFromID(p.sandbox) }
 // start runs a pod by the three calls that a kubelet makes.
 func (v vmlet) start(ctx context.Context, name string) (p vmletPod, err error) {
 	p.name = name
-	pod := harness.Pod{Name: name}
+	pod := v.like
+	pod.Name = name
 	config := v.node.SandboxConfig(pod)
 	err = v.steps.time("RunPodSandbox", func() error {
 		r, err := v.node.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: config})
@@ -91,8 +94,13 @@ func (v vmlet) remove(ctx context.Context, p vmletPod) error {
 // rivals are a node and a floor that makes pods of the same parts.
 func rivals(t *testing.T) (*floor, vmlet) {
 	t.Helper()
-	node := startNode(t)
-	f, err := newFloor(node, imageOf(t, node, harness.TinyImage()))
+	return rivalsOf(t, startNode(t), harness.Pod{Image: harness.TinyImage()})
+}
+
+// rivalsOf are the node, and a floor, that make pods of one kind.
+func rivalsOf(t *testing.T, node *harness.Node, like harness.Pod) (*floor, vmlet) {
+	t.Helper()
+	f, err := newFloor(node, imageOf(t, node, like.Image))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +109,7 @@ func rivals(t *testing.T) (*floor, vmlet) {
 			t.Error(err)
 		}
 	})
-	v := vmlet{node, newStepTimes()}
+	v := vmlet{node, newStepTimes(), like}
 	warmUp(t, f, v)
 	return f, v
 }

@@ -54,6 +54,11 @@ var scenarios = []scenario{
 	{[]string{"log_throughput"}, 3, logThroughput},
 	{[]string{"portforward_throughput"}, 5, portForwards},
 	{[]string{"attach_20_clients_rss"}, 5, attachedMemory},
+	{[]string{"snapshot_create_256", "snapshot_pause_256", "snapshot_restore_256"}, 8, snapshots(256)},
+	{[]string{"snapshot_create_1024", "snapshot_pause_1024", "snapshot_restore_1024"}, 8, snapshots(1024)},
+	{[]string{"nic_attach", "nic_detach"}, 15, nics},
+	{[]string{"disk_attach", "nic_attach_configured"}, 15, disks},
+	{[]string{"vcpu_add"}, 10, vcpus},
 }
 
 // Run measures, prints the report and writes out/bench.json.

@@ -12,7 +12,7 @@ type rule struct {
 
 // leaves know nothing but the standard library and, some of them, each other: everybody may import them.
 var leaves = []string{
-	"pkg/agentlink/record", "pkg/config", "pkg/crilog", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qemuconf", "pkg/revert",
+	"pkg/agentlink/record", "pkg/config", "pkg/crilog", "pkg/failpoint", "pkg/keylock", "pkg/log", "pkg/nearest", "pkg/paths", "pkg/qcow2head", "pkg/qemuconf", "pkg/revert", "pkg/saveimage",
 	"pkg/seccomp", "pkg/version",
 }
 
@@ -40,8 +40,10 @@ var rules = append([]rule{
 	{"pkg/log", nil, leafReason},
 	{"pkg/nearest", nil, leafReason},
 	{"pkg/paths", nil, leafReason},
+	{"pkg/qcow2head", nil, leafReason},
 	{"pkg/qemuconf", nil, leafReason},
 	{"pkg/revert", []string{"pkg/failpoint"}, leafReason},
+	{"pkg/saveimage", nil, leafReason},
 	{"pkg/seccomp", nil, leafReason},
 	{"pkg/version", nil, leafReason},
 
@@ -65,7 +67,9 @@ var rules = append([]rule{
 
 	{"pkg/cri", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/seccomp", "pkg/streaming", "pkg/version"},
 		"handlers: validate, convert, one call of pkg/lifecycle, convert back. An adapter behind its back would skip lock and record"},
-	{"pkg/vmapi", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/version", "proto/..."},
+	{"pkg/cri/arktos", []string{"pkg/vm", "pkg/cri", "pkg/annotations", "pkg/log", "pkg/nearest", "proto/arktos/v1alpha2"},
+		"handlers of a second CRI: they put its words into those of pkg/cri and of the use cases"},
+	{"pkg/vmapi", []string{"pkg/vm", "pkg/lifecycle", "pkg/annotations", "pkg/log", "pkg/version", "proto/vmlet/..."},
 		"handlers: validate, convert, one call of pkg/lifecycle, convert back. An adapter behind its back would skip lock and record"},
 	{"pkg/streaming", []string{"pkg/vm"},
 		"the streams of exec, attach and port-forward: their protocols on one side, the use cases as an interface on the other"},
@@ -99,7 +103,9 @@ var testOnly = []string{"pkg/agentlink/agentlinktest", "pkg/lifecycle/lifecyclet
 var testsMay = withContracts(map[string][]string{
 	// The agent and its host are tested together, as a pair.
 	"cmd/vmlet-agent": {"pkg/guest", "pkg/lifecycle", "pkg/vm"},
-	"pkg/lifecycle":   {"pkg/store"}, // the use cases are tested on real records: what is not stored is not recovered
+	"pkg/server":      {"proto/vmlet/v1", "proto/arktos/v1alpha2"},                  // which calls there are, and what each leaves in the log
+	"pkg/cri/arktos":  {"pkg/lifecycle", "pkg/store", "pkg/paths", "pkg/streaming"}, // its tests run the real use cases, with runtime.v1 beside it
+	"pkg/lifecycle":   {"pkg/store"},                                                // the use cases are tested on real records: what is not stored is not recovered
 })
 
 // withContracts lets the tests of adapters name the contracts that they are held to.

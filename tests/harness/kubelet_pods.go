@@ -230,13 +230,16 @@ func (k *Kubelet) removeAll() {
 	}
 }
 
-// Running is the pod's present sandbox and container, for what is asked past kubelet.
+// Running is the pod's present sandbox and container, for what is asked past kubelet. A kubelet that has just been started
+// is waited for.
 func (k *Kubelet) Running(name string) *Running {
 	k.t.Helper()
-	pod, err := k.Pod(name)
-	if err != nil {
-		k.t.Fatal(err)
-	}
+	pod := k.WaitPod(name, func(p *KubePod) error {
+		if p.VM().ID() == "" {
+			return errors.New("it has no container")
+		}
+		return nil
+	})
 	r := &Running{node: k.Node, ContainerID: pod.VM().ID(), IP: pod.Status.PodIP, pod: Pod{Name: name}}
 	ctx, cancel := k.ctx()
 	defer cancel()

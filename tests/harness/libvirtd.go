@@ -27,18 +27,10 @@ func libvirtd(command string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// RestartLibvirtd ends libvirtd and starts it again under the same reaper; VMs run on.
-func RestartLibvirtd(t *testing.T) { libvirtdOrFail(t, "restart") }
-
-// KillLibvirtd kills libvirtd with SIGKILL; VMs run on. StartLibvirtd brings it back.
-func KillLibvirtd(t *testing.T) { libvirtdOrFail(t, "kill") }
-
 // StartLibvirtd starts libvirtd if it does not run.
-func StartLibvirtd(t *testing.T) { libvirtdOrFail(t, "start") }
-
-func libvirtdOrFail(t *testing.T, command string) {
+func StartLibvirtd(t *testing.T) {
 	t.Helper()
-	if _, err := libvirtd(command); err != nil {
+	if _, err := libvirtd("start"); err != nil {
 		t.Fatal(err)
 	}
 }

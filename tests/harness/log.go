@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -41,24 +42,16 @@ func (r *Running) LogLines() []LogLine {
 }
 
 // Log is the text of the present container's log, without the CRI prefixes.
-func (r *Running) Log() string {
-	var text strings.Builder
-	for _, line := range r.LogLines() {
-		text.WriteString(line.Text)
-		if !line.Partial {
-			text.WriteByte('\n')
-		}
-	}
-	return text.String()
-}
+func (r *Running) Log() string { return textOf(r.LogLines()) }
 
 // Output is the text of one stream in the present container's log.
 func (r *Running) Output(stream string) string {
+	return textOf(slices.DeleteFunc(r.LogLines(), func(line LogLine) bool { return line.Stream != stream }))
+}
+
+func textOf(lines []LogLine) string {
 	var text strings.Builder
-	for _, line := range r.LogLines() {
-		if line.Stream != stream {
-			continue
-		}
+	for _, line := range lines {
 		text.WriteString(line.Text)
 		if !line.Partial {
 			text.WriteByte('\n')

@@ -52,7 +52,6 @@ type NodeOption func(*nodeConfig)
 type nodeConfig struct {
 	extra   string
 	env     []string
-	cni     string
 	tmpfs   string
 	program string
 }
@@ -72,9 +71,6 @@ func WithEnv(vars ...string) NodeOption {
 	return func(c *nodeConfig) { c.env = append(c.env, vars...) }
 }
 
-// WithCNI replaces the CNI configuration list.
-func WithCNI(conflist string) NodeOption { return func(c *nodeConfig) { c.cni = conflist } }
-
 var nodeCount struct {
 	sync.Mutex
 	n int
@@ -91,7 +87,7 @@ func NewNode(t *testing.T, opts ...NodeOption) *Node {
 	name := fmt.Sprintf("n%d", number)
 	n := &Node{t: t, name: name, number: number, RunDir: filepath.Join(the.run, name), LibDir: filepath.Join(the.lib, name)}
 	n.Leases = filepath.Join(n.LibDir, "leases")
-	cfg := nodeConfig{cni: n.bridgeConf(), program: "vmlet-failpoints"}
+	cfg := nodeConfig{program: "vmlet-failpoints"}
 	for _, o := range opts {
 		o(&cfg)
 	}
@@ -104,7 +100,7 @@ func NewNode(t *testing.T, opts ...NodeOption) *Node {
 	if cfg.tmpfs != "" {
 		n.mountRoot(cfg.tmpfs)
 	}
-	n.WriteCNI(cfg.cni)
+	n.WriteCNI(n.bridgeConf())
 	n.writeConfig(cfg.extra)
 	n.dial()
 	t.Cleanup(n.end)

@@ -84,11 +84,24 @@ func (n *Node) RunSandbox(p Pod) *Running {
 		n.t.Fatalf("run sandbox %s: %v", p.Name, err)
 	}
 	r.SandboxID = sb.GetPodSandboxId()
-	st, err := n.PodSandboxStatus(n.t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: r.SandboxID})
+	r.findIP()
+	return r
+}
+
+func (r *Running) findIP() {
+	r.node.t.Helper()
+	st, err := r.node.PodSandboxStatus(r.node.t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: r.SandboxID})
 	if err != nil {
-		n.t.Fatal(err)
+		r.node.t.Fatal(err)
 	}
 	r.IP = st.GetStatus().GetNetwork().GetIp()
+}
+
+// Adopt is a pod that was made in another way than by Run.
+func (n *Node) Adopt(p Pod, sandboxID, containerID string) *Running {
+	n.t.Helper()
+	r := &Running{node: n, pod: p, Config: n.SandboxConfig(p), SandboxID: sandboxID, ContainerID: containerID}
+	r.findIP()
 	return r
 }
 

@@ -54,7 +54,7 @@ printf 'no newline at the end' >&2; sleep 0.3; echo ' but later' >&2; printf 'la
 	}
 }
 
-// TestHowCommandsEnd runs one attempt after another in the same pod, as kubelet does.
+// TestHowCommandsEnd: each command is that of a pod of its own.
 func TestHowCommandsEnd(t *testing.T) {
 	node := harness.StartNode(t)
 	for i, tc := range []struct {
@@ -104,27 +104,5 @@ func TestStopEndsTheCommandByItsSignal(t *testing.T) {
 	}
 	if took := time.Since(begin); took < 2*time.Second || took > 10*time.Second {
 		t.Errorf("its stop took %s, with 2 s of grace", took)
-	}
-}
-
-// TestRebootStartsTheCommandAgain: the machine's work begins anew with the machine.
-func TestRebootStartsTheCommandAgain(t *testing.T) {
-	node := harness.StartNode(t)
-	pod := node.Run(harness.Pod{Name: "again", Command: []string{"sh", "-c", "echo boot $(cat /proc/sys/kernel/random/boot_id); while :; do sleep 1; done"}})
-	pod.WaitLog("boot ")
-	pod.ExecDetached("reboot")
-	var boots []string
-	node.Eventually(2*time.Minute, func() error {
-		boots = strings.Split(strings.TrimSpace(pod.Log()), "\n")
-		if len(boots) < 2 {
-			return fmt.Errorf("the log has %q", boots)
-		}
-		return nil
-	})
-	if boots[0] == boots[1] {
-		t.Errorf("the command was started twice in one boot: %q", boots)
-	}
-	if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
-		t.Errorf("the container is %s", st.GetState())
 	}
 }

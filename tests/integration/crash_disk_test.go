@@ -7,11 +7,9 @@ package integration
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,53 +25,26 @@ import (
 func TestKilledAtEveryStepOfADisk(t *testing.T) {
 	for policy, least := range map[string]int{"fresh": 4, "persistent": 10} {
 		t.Run(policy, func(t *testing.T) {
-			kill, record := filepath.Join(t.TempDir(), "kill"), filepath.Join(t.TempDir(), "record")
-			node := harness.StartNode(t, harness.WithEnv("VMLET_FAILPOINT_KILL="+kill))
-			node.Stop()
-			node.StartNotServing("VMLET_FAILPOINT_RECORD=" + record)
-			node.WaitServing(time.Minute)
-			diskLife(t, node, policy, "recorded", nil)
-			var marks []string
-			for _, m := range lines(t, record) {
-				if strings.Contains(m, "disk") {
-					marks = append(marks, m)
-				}
-			}
-			if len(marks) < least {
-				t.Fatalf("the disk's life passed only %v", marks)
-			}
-			seen := map[string]int{}
+			k := newKiller(t)
+			node := harness.StartNode(t, k.watched())
+			k.node = node
+			marks := k.passes(least, func() { diskLife(t, node, policy, "recorded", nil) })
 			for i, mark := range marks {
-				seen[mark]++
-				if err := os.WriteFile(kill, fmt.Appendf(nil, "%s %d", mark, seen[mark]), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				node.Stop() // a process whose hits are counted from the life's begin
-				node.Start()
-				killed := false
-				diskLife(t, node, policy, fmt.Sprintf("victim-%d", i), func() {
-					<-node.Exited()
-					killed = true
-					if err := os.Remove(kill); err != nil {
-						t.Fatal(err)
-					}
-					node.Stop() // forgets the dead process
-					node.Start()
-				})
-				if !killed {
-					t.Errorf("failpoint %s, pass %d, was never reached", mark, seen[mark])
+				if strings.Contains(mark, "disk") {
+					k.arm(marks, i)
+					diskLife(t, node, policy, fmt.Sprintf("victim-%d", i), k)
+					k.mustHaveDied(marks, i)
 				}
 			}
-			t.Logf("%d failpoints, each survived", len(marks))
 		})
 	}
 }
 
 // diskLife creates two containers in the pod's first sandbox and one in its second, removes
 // both, and then the disk if it is a persistent one.
-func diskLife(t *testing.T, node *harness.Node, policy, name string, died func()) {
+func diskLife(t *testing.T, node *harness.Node, policy, name string, k *killer) {
 	t.Helper()
-	again := repeated(t, name, died)
+	again := repeated(t, name, k)
 	files := map[string]bool{}
 	for attempt := range uint32(2) {
 		pod := harness.Pod{Name: name, Attempt: attempt, Annotations: map[string]string{"vmlet.io/root-disk": policy}}

@@ -29,48 +29,31 @@ var jobMarks = []string{"shares", "main-started", "main-exited"}
 // command does. Nobody calls vmlet at that time: it has to find the rest by itself. Each
 // job's exit code and output are as if nothing had happened.
 func TestJobKilledAtItsFailpoints(t *testing.T) {
-	kill, record := filepath.Join(t.TempDir(), "kill"), filepath.Join(t.TempDir(), "record")
-	node := harness.StartNode(t, harness.WithEnv("VMLET_FAILPOINT_KILL="+kill))
-	node.Stop()
-	node.StartNotServing("VMLET_FAILPOINT_RECORD=" + record)
-	node.WaitServing(time.Minute)
-	job(t, node, "recorded", 3, nil)
-	passed := lines(t, record)
-	var marks []string
+	k := newKiller(t)
+	node := harness.StartNode(t, k.watched())
+	k.node = node
+	passed := k.passes(len(jobMarks), func() { job(t, node, "recorded", 3, nil) })
 	for _, want := range jobMarks {
-		found := slices.DeleteFunc(slices.Clone(passed), func(m string) bool { return !strings.Contains(m, want) })
-		if len(found) == 0 {
-			t.Errorf("a job passes no failpoint %q: %v", want, passed)
-		}
-		marks = append(marks, slices.Compact(found)...)
-	}
-	for i, mark := range marks {
-		node.Stop()
-		node.Start() // a process whose hits are counted from the job's begin
-		if err := os.WriteFile(kill, fmt.Appendf(nil, "%s 1", mark), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		killed, begin := false, time.Now()
-		job(t, node, fmt.Sprintf("victim-%d", i), int32(i+10), func() {
-			<-node.Exited()
-			killed = true
-			if err := os.Remove(kill); err != nil {
-				t.Fatal(err)
+		found := false
+		for i, mark := range passed {
+			if !strings.Contains(mark, want) || slices.Contains(passed[:i], mark) {
+				continue
 			}
-			node.Stop() // forgets the dead process
-			node.Start()
-		})
-		t.Logf("killed at %s: the job took %s", mark, time.Since(begin).Round(100*time.Millisecond))
-		if !killed {
-			t.Errorf("failpoint %s was never reached", mark)
-			_ = os.Remove(kill) //nolint:errcheck // the failure is told already
+			found = true
+			begin := time.Now()
+			k.arm(passed, i)
+			job(t, node, fmt.Sprintf("victim-%d", i), int32(i+10), k)
+			k.mustHaveDied(passed, i)
+			t.Logf("killed at %s: the job took %s", mark, time.Since(begin).Round(100*time.Millisecond))
+		}
+		if !found {
+			t.Errorf("a job passes no failpoint %q: %v", want, passed)
 		}
 	}
 }
 
-// job runs a command to its end. Calls are repeated while vmlet is away; died is called
-// then, and brings it back.
-func job(t *testing.T, node *harness.Node, name string, code int32, died func()) {
+// job runs a command to its end. Calls are repeated while vmlet is away, when k has brought it back.
+func job(t *testing.T, node *harness.Node, name string, code int32, k *killer) {
 	t.Helper()
 	again := func(what string, call func() error) {
 		t.Helper()
@@ -79,8 +62,8 @@ func job(t *testing.T, node *harness.Node, name string, code int32, died func())
 			switch {
 			case err == nil:
 				return
-			case status.Code(err) == codes.Unavailable && died != nil:
-				died()
+			case status.Code(err) == codes.Unavailable && k != nil:
+				k.revive()
 			case errors.Is(err, errNotYet) && time.Now().Before(deadline):
 				time.Sleep(50 * time.Millisecond)
 			default:

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,55 +25,17 @@ import (
 // failed. Each time the pod's life must come to its end, nothing may be left, and a VM
 // that runs beside must notice nothing: same boot, no console line lost or doubled.
 func TestKilledAtEveryFailpoint(t *testing.T) {
-	kill := filepath.Join(t.TempDir(), "kill")
-	record := filepath.Join(t.TempDir(), "record")
-	node := harness.StartNode(t, harness.WithEnv("VMLET_FAILPOINT_KILL="+kill))
+	k := newKiller(t)
+	node := harness.StartNode(t, k.watched())
+	k.node = node
 	bystander := node.Run(harness.Pod{Name: "bystander"})
 	boot := bystander.WaitReady()
 	counter := startCounter(bystander)
-
-	node.Stop()
-	node.StartNotServing("VMLET_FAILPOINT_RECORD=" + record)
-	node.WaitServing(time.Minute)
-	recovered := len(lines(t, record))
-	life(t, node, "recorded", nil)
-	passed := lines(t, record)
-	marks := passed[recovered:]
-	if len(marks) < 30 {
-		t.Fatalf("a pod's life passed only %d failpoints: %v", len(marks), marks)
-	}
-	before := map[string]int{}
-	for _, m := range passed[:recovered] {
-		before[m]++
-	}
-
-	node.Stop()
-	node.Start()
-	seen := map[string]int{}
-	for i, mark := range marks {
-		seen[mark]++
-		// Marks that recovery itself passes are passed before the pod's life begins.
-		nth := before[mark] + seen[mark]
-		if err := os.WriteFile(kill, fmt.Appendf(nil, "%s %d", mark, nth), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		killed := false
-		life(t, node, fmt.Sprintf("victim-%d", i), func() {
-			<-node.Exited()
-			killed = true
-			if err := os.Remove(kill); err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Fatal(err)
-			}
-			node.Stop() // forgets the dead process
-			node.Start()
-		})
-		if !killed {
-			t.Errorf("failpoint %s, pass %d, was never reached", mark, nth)
-			_ = os.Remove(kill) //nolint:errcheck // the failure is told already
-		}
-		// A fresh process for every round, so that the passes are counted alike.
-		node.Stop()
-		node.Start()
+	marks := k.passes(30, func() { life(t, node, "recorded", nil) })
+	for i := range marks {
+		k.arm(marks, i)
+		life(t, node, fmt.Sprintf("victim-%d", i), k)
+		k.mustHaveDied(marks, i)
 	}
 	if got := bystander.BootID(); got != boot {
 		t.Errorf("the bystander's boot ID is %s, was %s", got, boot)
@@ -83,15 +44,15 @@ func TestKilledAtEveryFailpoint(t *testing.T) {
 	t.Logf("%d failpoints, each survived", len(marks))
 }
 
-// life runs a pod from its sandbox to its removal. Every call is repeated while it fails
-// because vmlet is away; died is called then, and brings vmlet back.
-func life(t *testing.T, node *harness.Node, name string, died func()) {
+// life runs a pod from its sandbox to its removal. A call that fails because vmlet is away is repeated when k, if there is one,
+// has brought it back.
+func life(t *testing.T, node *harness.Node, name string, k *killer) {
 	t.Helper()
 	pod := harness.Pod{Name: name}
 	sandbox := node.SandboxConfig(pod)
 	var sandboxID, containerID string
 	attempt := uint32(0)
-	again := repeated(t, name, died)
+	again := repeated(t, name, k)
 	again("run sandbox", func(ctx context.Context) error {
 		r, err := node.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: sandbox})
 		sandboxID = r.GetPodSandboxId()
@@ -108,8 +69,12 @@ func life(t *testing.T, node *harness.Node, name string, died func()) {
 		_, err := node.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: containerID})
 		return err
 	})
+	grace := int64(1)
+	if k != nil && k.died {
+		grace = 0 // nobody waits for a guest that has no time to boot, once this life was cut
+	}
 	again("stop container", func(ctx context.Context) error {
-		_, err := node.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: containerID, Timeout: 1})
+		_, err := node.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: containerID, Timeout: grace})
 		return err
 	})
 	again("see it exited", func(ctx context.Context) error {
@@ -133,8 +98,8 @@ func life(t *testing.T, node *harness.Node, name string, died func()) {
 	})
 }
 
-// repeated returns what does a call again that failed because vmlet was away.
-func repeated(t *testing.T, name string, died func()) func(what string, call func(context.Context) error) {
+// repeated returns what does a call again that failed because vmlet was away, when k has brought it back.
+func repeated(t *testing.T, name string, k *killer) func(what string, call func(context.Context) error) {
 	t.Helper()
 	return func(what string, call func(context.Context) error) {
 		t.Helper()
@@ -145,8 +110,8 @@ func repeated(t *testing.T, name string, died func()) func(what string, call fun
 			switch {
 			case err == nil:
 				return
-			case status.Code(err) == codes.Unavailable && died != nil && try == 0:
-				died()
+			case status.Code(err) == codes.Unavailable && k != nil && try == 0:
+				k.revive()
 			default:
 				t.Fatalf("%s %s: %v", what, name, err)
 			}

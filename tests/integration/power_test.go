@@ -6,10 +6,8 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +69,19 @@ func TestRebootByEachWay(t *testing.T) {
 			}
 		})
 	}
+	t.Run("by the guest itself", func(t *testing.T) {
+		pod.ExecDetached("reboot")
+		boots := pod.WaitBoots(6)
+		if boots[5] == boot {
+			t.Errorf("the guest is in boot %s as before", boot)
+		}
+		if now := pod.BootID(); now != boots[5] {
+			t.Errorf("the guest's page says %s, the console %s", now, boots[5])
+		}
+		if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING || st.GetStartedAt() != started {
+			t.Errorf("the container is %s, started at %d, was at %d", st.GetState(), st.GetStartedAt(), started)
+		}
+	})
 	stop(t, node, pod.ContainerID, 30)
 	if st := pod.Status(); st.GetExitCode() != 0 {
 		t.Errorf("the stop after it ended with %d %s", st.GetExitCode(), st.GetReason())
@@ -84,20 +95,30 @@ func TestRebootOfACommand(t *testing.T) {
 	pod := node.Run(harness.Pod{Name: "command", Command: []string{"sh", "-c", "echo boot $(cat /proc/sys/kernel/random/boot_id); trap 'exit 4' TERM; while :; do sleep 0.1; done"}})
 	pod.WaitLog("boot ")
 	pod.Exec("sleep", "20")
+	started := func(times int) {
+		node.Eventually(2*time.Minute, func() error {
+			if lines := strings.Count(pod.Log(), "boot "); lines != times {
+				return fmt.Errorf("the command has started %d times, not %d", lines, times)
+			}
+			return nil
+		})
+	}
 	for i, mode := range []vmletv1.RebootMode{vmletv1.RebootMode_REBOOT_MODE_AGENT, vmletv1.RebootMode_REBOOT_MODE_ACPI} {
 		got, err := reboot(t.Context(), node, "test/command", mode)
 		if err != nil {
 			t.Fatal(err)
 		}
-		node.Eventually(time.Minute, func() error {
-			if lines := strings.Count(pod.Log(), "boot "); lines != i+2 {
-				return fmt.Errorf("the command has started %d times", lines)
-			}
-			return nil
-		})
+		started(i + 2)
 		if log := pod.Log(); !strings.HasSuffix(strings.TrimSpace(log), got.GetBootId()) {
 			t.Errorf("the boot is %s; the log: %s", got.GetBootId(), log)
 		}
+	}
+	pod.ExecDetached("reboot") // the guest's own
+	started(4)
+	boots := slices.DeleteFunc(strings.Split(pod.Log(), "\n"), func(line string) bool { return !strings.HasPrefix(line, "boot ") })
+	slices.Sort(boots)
+	if len(slices.Compact(boots)) != 4 {
+		t.Errorf("the command was started twice in one boot: %s", pod.Log())
 	}
 	if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("the container is %s: %s", st.GetState(), st.GetMessage())
@@ -203,44 +224,22 @@ func TestPausedVM(t *testing.T) {
 // TestKilledAtEveryStepOfAReboot: vmlet is killed at each failpoint that a reboot passes. Its next life finishes what was
 // begun, or leaves the guest as it was; either way the call can be repeated.
 func TestKilledAtEveryStepOfAReboot(t *testing.T) {
-	kill := filepath.Join(t.TempDir(), "kill")
-	record := filepath.Join(t.TempDir(), "record")
-	node := harness.StartNode(t, harness.WithEnv("VMLET_FAILPOINT_KILL="+kill))
+	k := newKiller(t)
+	node := harness.StartNode(t, k.watched())
+	k.node = node
 	pod := node.Run(harness.Pod{Name: "reboots"})
 	pod.WaitReady()
-
-	node.Stop()
-	node.StartNotServing("VMLET_FAILPOINT_RECORD=" + record)
-	node.WaitServing(time.Minute)
-	recovered := len(lines(t, record))
-	if _, err := reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI); err != nil {
-		t.Fatal(err)
+	call := func() (*vmletv1.RebootResponse, error) {
+		return reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI)
 	}
-	marks := lines(t, record)[recovered:]
-	if len(marks) < 8 {
-		t.Fatalf("a reboot passed only %d failpoints: %v", len(marks), marks)
-	}
-	t.Log(marks)
-	seen := map[string]int{}
-	for _, mark := range marks {
-		seen[mark]++
-		// A fresh process for every round, so that the passes are counted alike.
-		node.Stop()
-		node.Start()
-		boot := pod.BootID()
-		if err := os.WriteFile(kill, fmt.Appendf(nil, "%s %d", mark, seen[mark]), 0o600); err != nil {
+	marks := k.passes(8, func() {
+		if _, err := call(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI); err == nil {
-			t.Errorf("failpoint %s, pass %d, was never reached", mark, seen[mark])
-			continue
-		}
-		<-node.Exited()
-		if err := os.Remove(kill); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
-		}
-		node.Stop() // forgets the dead process
-		node.Start()
+	})
+	for i, mark := range marks {
+		// The call again, after the kill before this one, unless it is the first.
+		k.dieAt(marks, i, func() error { _, err := call(); return err })
 		node.Eventually(2*time.Minute, func() error {
 			if info := pod.VerboseStatus()["info"]; strings.Contains(info, `"reboot":`) {
 				return fmt.Errorf("it still reboots: %s", info)
@@ -251,12 +250,13 @@ func TestKilledAtEveryStepOfAReboot(t *testing.T) {
 			t.Fatalf("killed at %s: the container is %s: %s", mark, st.GetState(), st.GetMessage())
 		}
 		pod.Exec("true") // it is up
-		got, err := reboot(t.Context(), node, "test/reboots", vmletv1.RebootMode_REBOOT_MODE_ACPI)
-		if err != nil {
-			t.Fatalf("killed at %s: again: %v", mark, err)
-		}
-		if now := pod.BootID(); now != got.GetBootId() || now == boot {
-			t.Errorf("killed at %s: the guest is in boot %s, was in %s, the answer %v", mark, now, boot, got)
-		}
+	}
+	boot := pod.BootID()
+	got, err := call()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := pod.BootID(); now != got.GetBootId() || now == boot {
+		t.Errorf("the guest is in boot %s, was in %s, the answer %v", now, boot, got)
 	}
 }

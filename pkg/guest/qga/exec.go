@@ -105,15 +105,20 @@ func (a *Agent) start(ctx context.Context, id string, arguments execArguments) (
 	return started.PID, nil
 }
 
-// script runs one of the scripts to its end and returns what it wrote.
-func (a *Agent) script(ctx context.Context, id, script string, args ...string) ([]byte, error) {
+// runScript runs one of the scripts to its end.
+func (a *Agent) runScript(ctx context.Context, id, script string, args ...string) (execStatus, error) {
 	pid, err := a.start(ctx, id, execArguments{
 		Path: shell, Arg: append([]string{"-c", script, shell}, args...), CaptureOutput: true,
 	})
 	if err != nil {
-		return nil, err
+		return execStatus{}, err
 	}
-	status, err := a.wait(ctx, id, pid)
+	return a.wait(ctx, id, pid)
+}
+
+// script runs one of the scripts to its end and returns what it wrote.
+func (a *Agent) script(ctx context.Context, id, script string, args ...string) ([]byte, error) {
+	status, err := a.runScript(ctx, id, script, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ type execArguments struct {
 	Path          string   `json:"path"`
 	Arg           []string `json:"arg"`
 	Env           []string `json:"env,omitempty"`
+	InputData     []byte   `json:"input-data,omitempty"`
 	CaptureOutput bool     `json:"capture-output"`
 }
 
@@ -114,8 +115,10 @@ func nonsense(cause error) error {
 }
 
 // printable makes a guest's text fit for a line of a log.
-func printable(s string) string {
-	const most = 200
+func printable(s string) string { return printableUpTo(s, 200) }
+
+// printableUpTo is printable for texts of another length, in bytes.
+func printableUpTo(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
@@ -141,7 +144,7 @@ func explain(err error) error {
 		class, remedy = errdefs.ErrUnavailable, "; the guest's file systems are frozen"
 	case strings.Contains(text, "has been disabled"), strings.Contains(text, "has not been found"):
 		class = errdefs.ErrFailedPrecondition
-		remedy = "; vmlet needs guest-ping, guest-exec, guest-exec-status and guest-shutdown: allow them by qemu-ga's " +
+		remedy = "; vmlet needs it, and for all else guest-ping, guest-exec, guest-exec-status and guest-shutdown: allow them by qemu-ga's " +
 			"--allow-rpcs or --block-rpcs, in Red Hat's images in /etc/sysconfig/qemu-ga"
 	case strings.Contains(text, "Failed to execute child process"):
 		class = errdefs.ErrFailedPrecondition
@@ -149,5 +152,6 @@ func explain(err error) error {
 	case strings.Contains(text, "Invalid parameter 'pid'"), strings.Contains(text, "does not exist"):
 		class, remedy = errdefs.ErrAborted, "; the guest agent was restarted while the command ran"
 	}
-	return fmt.Errorf("%w: %s%s: %w", errRefused, printable(text), remedy, class)
+	// What libvirt puts before the agent's words is longer than most of these.
+	return fmt.Errorf("%w: %s%s: %w", errRefused, printableUpTo(text, 500), remedy, class)
 }

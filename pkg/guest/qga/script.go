@@ -26,11 +26,30 @@ var (
 	cleanSource string
 	//go:embed scripts/kill.sh
 	killSource string
+	//go:embed scripts/boot.sh
+	bootSource string
+	//go:embed scripts/stat.sh
+	statSource string
+	//go:embed scripts/create.sh
+	createSource string
+	//go:embed scripts/place.sh
+	placeSource string
+	//go:embed scripts/drop.sh
+	dropSource string
+	//go:embed scripts/keys.sh
+	keysSource string
 
 	runScript   = withoutComments(runSource)
 	readScript  = withoutComments(readSource)
 	cleanScript = withoutComments(cleanSource)
 	killScript  = withoutComments(killSource)
+
+	bootScript   = withoutComments(bootSource)
+	statScript   = withoutComments(statSource)
+	createScript = withoutComments(createSource)
+	placeScript  = withoutComments(placeSource)
+	dropScript   = withoutComments(dropSource)
+	keysScript   = withoutComments(keysSource)
 )
 
 // withoutComments drops the lines of a script that do nothing, which would be half of what

@@ -21,6 +21,7 @@ import (
 type Agents struct {
 	socket  func(id string) string
 	reboots chan string
+	changes *changes
 
 	mu     sync.Mutex
 	guests map[string]*guest
@@ -29,7 +30,7 @@ type Agents struct {
 // New returns Agents without any guest. socket names the unix socket that QEMU has for a
 // sandbox's agent.
 func New(socket func(id string) string) *Agents {
-	return &Agents{socket: socket, reboots: make(chan string), guests: map[string]*guest{}}
+	return &Agents{socket: socket, reboots: make(chan string), changes: newChanges(), guests: map[string]*guest{}}
 }
 
 // Connect begins to dial the guest's agent, and goes on until Disconnect. It returns at
@@ -43,7 +44,7 @@ func (a *Agents) Connect(id string) {
 	//nolint:forbidigo // the session belongs to no caller; Disconnect ends it
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &guest{
-		id: id, socket: a.socket(id), reboots: a.reboots, life: ctx, cancel: cancel,
+		id: id, socket: a.socket(id), reboots: a.reboots, changes: a.changes, life: ctx, cancel: cancel,
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	a.guests[id] = g
@@ -66,6 +67,24 @@ func (a *Agents) Disconnect(id string) {
 // Reboots delivers a sandbox's ID each time its agent comes up in a boot that is not the one
 // of the session before. What happens twice before it is read is delivered once.
 func (a *Agents) Reboots() <-chan string { return a.reboots }
+
+// AwaitChange returns the sandbox's ID of an agent that has begun to answer, or answers no more, since the last time. One
+// caller at a time.
+func (a *Agents) AwaitChange(ctx context.Context) (id string, err error) { return a.changes.next(ctx) }
+
+// State tells whether the agent answers now, and the boot ID of its guest, "" if it does not.
+func (a *Agents) State(id string) (bootID string, answers bool) {
+	g, err := a.guest(id)
+	if err != nil {
+		return "", false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.session == nil {
+		return "", false
+	}
+	return g.boot, true
+}
 
 // Await returns once the agent answers, with the boot ID of its guest.
 func (a *Agents) Await(ctx context.Context, id string) (bootID string, err error) {

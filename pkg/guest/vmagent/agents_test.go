@@ -396,3 +396,35 @@ func TestWhatWasWrittenArrivesThoughTheConnectionIsClosedAtOnce(t *testing.T) {
 
 // anyway drops what a test does not depend on: the host may have gone.
 func anyway(...any) {}
+
+func TestAnAgentThatComesAndGoesIsToldAlsoLater(t *testing.T) {
+	m, a := newMachine(t)
+	is := func(boot string, answers bool) {
+		t.Helper()
+		for {
+			id, err := a.AwaitChange(soon(t))
+			if err != nil {
+				t.Fatalf("waiting for %q, %t: %v", boot, answers, err)
+			}
+			if id != "a" {
+				t.Errorf("a change of %s", id)
+			}
+			if b, up := a.State("a"); b == boot && up == answers {
+				return
+			}
+		}
+	}
+	off := m.boot("boot-0", answering(informing))
+	is("boot-0", true)
+	off()
+	is("", false)
+	off = m.boot("boot-1", answering(informing))
+	if _, err := a.Await(soon(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+	off() // nobody has listened yet
+	is("", false)
+	if boot, up := a.State("b"); boot != "" || up {
+		t.Errorf("a guest that is not connected: %q, %t", boot, up)
+	}
+}

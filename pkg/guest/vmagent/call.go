@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -155,5 +156,6 @@ func refused(e *agentv1.Error) error {
 	if class == nil {
 		class = errdefs.ErrUnknown
 	}
-	return fmt.Errorf("refused by vmlet-agent: %s: %w", agentlink.Printable(e.GetMessage(), maxText), class)
+	said := strings.TrimSuffix(e.GetMessage(), ": "+class.Error())
+	return fmt.Errorf("refused by vmlet-agent: %s: %w", agentlink.Printable(said, maxText), class)
 }

@@ -80,18 +80,3 @@ func mainExit(e *agentv1.MainExit, mainID string) (vm.MainExit, error) {
 		At:         time.Unix(0, e.GetExit().GetAtUnixNano()), TerminationLog: e.GetTerminationLog(),
 	}, nil
 }
-
-// info makes what a guest says of itself fit to be shown.
-func info(i *agentv1.Info) (vm.GuestInfo, error) {
-	if i == nil {
-		return vm.GuestInfo{}, nonsense(errors.New("no info"))
-	}
-	return vm.GuestInfo{
-		BootID:   agentlink.Printable(i.GetBootId(), maxText),
-		Hostname: agentlink.Printable(i.GetHostname(), maxText),
-		Kernel:   agentlink.Printable(i.GetKernel(), maxText),
-		OS:       agentlink.Printable(i.GetOs(), maxText),
-		Clock:    time.Unix(0, i.GetClockUnixNano()),
-		Uptime:   max(0, time.Duration(i.GetUptimeNano())),
-	}, nil
-}

@@ -20,6 +20,7 @@ type guest struct {
 	id      string
 	socket  string
 	reboots chan<- string
+	changes *changes
 	life    context.Context //nolint:containedctx // it is the guest's own, not a call's
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when run has returned
@@ -101,18 +102,26 @@ func (g *guest) set(s *agentlink.Session, why error) {
 	if s == nil && g.session == nil && !errdefs.IsFailedPrecondition(why) {
 		return
 	}
-	g.session = s
-	close(g.changed)
-	g.changed = make(chan struct{})
+	before := g.boot
+	if s != nil {
+		g.boot = s.Peer().BootID
+	}
+	g.use(s)
 	if s == nil {
 		return
 	}
-	before := g.boot
-	g.boot = s.Peer().BootID
 	if before != "" && before != g.boot && !g.notifying {
 		g.notifying = true
 		g.notifiers.Go(g.notify)
 	}
+}
+
+// use takes a session in place of the one there is; nil for none. mu is held.
+func (g *guest) use(s *agentlink.Session) {
+	g.session = s
+	close(g.changed)
+	g.changed = make(chan struct{})
+	g.changes.add(g.id)
 }
 
 // notify tells of a reboot.
@@ -167,9 +176,7 @@ func (g *guest) without(s *agentlink.Session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.session == s {
-		g.session = nil
-		close(g.changed)
-		g.changed = make(chan struct{})
+		g.use(nil)
 	}
 }
 

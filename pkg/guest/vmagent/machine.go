@@ -21,15 +21,6 @@ func (a *Agents) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
 	return err
 }
 
-// Info asks the agent about its guest.
-func (a *Agents) Info(ctx context.Context, id string) (vm.GuestInfo, error) {
-	reply, err := a.insist(ctx, id, &agentv1.Request{Call: &agentv1.Request_Info{Info: &agentv1.InfoRequest{}}})
-	if err != nil {
-		return vm.GuestInfo{}, err
-	}
-	return info(reply.GetInfo())
-}
-
 // Shutdown asks the agent to power the guest off. Unavailable if none answers now.
 func (a *Agents) Shutdown(ctx context.Context, id string) error {
 	return a.power(ctx, id, agentv1.PowerRequest_OFF)

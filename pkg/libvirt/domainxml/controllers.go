@@ -28,8 +28,13 @@ func controllers(m vm.Machine, d *libvirtxml.Domain) error {
 	// libvirt adds a USB controller unless it is told not to.
 	list = append(list, libvirtxml.DomainController{Type: "usb", Index: new(uint(0)), Model: "none"})
 	if slices.ContainsFunc(m.Disks, func(disk vm.MachineDisk) bool { return disk.Bus == vm.BusSCSI }) {
-		list = append(list, libvirtxml.DomainController{Type: "scsi", Index: new(uint(0)), Model: "virtio-scsi"})
+		list = append(list, SCSIController())
 	}
 	d.Devices.Controllers = list
 	return nil
+}
+
+// SCSIController is what disks on BusSCSI are plugged into. A machine without any has none, until it gets its first.
+func SCSIController() libvirtxml.DomainController {
+	return libvirtxml.DomainController{Type: "scsi", Index: new(uint(0)), Model: "virtio-scsi"}
 }

@@ -17,13 +17,20 @@ func cpu(m vm.Machine, d *libvirtxml.Domain) error {
 	if (m.CPU.Mode == "custom") != (m.CPU.Model != "") {
 		return invalid("CPU mode %q with model %q: a model goes with mode custom", m.CPU.Mode, m.CPU.Model)
 	}
-	d.VCPU = &libvirtxml.DomainVCPU{Placement: "static", Value: uint(m.CPU.Count)}
+	if m.CPU.Max != 0 && m.CPU.Max < m.CPU.Count {
+		return invalid("%d CPUs, and a maximum of %d", m.CPU.Count, m.CPU.Max)
+	}
+	most := mostCPUs(m)
+	d.VCPU = &libvirtxml.DomainVCPU{Placement: "static", Value: uint(most)}
+	if most > m.CPU.Count {
+		d.VCPU.Current = uint(m.CPU.Count)
+	}
 	if m.Cputune != nil {
 		d.VCPU.CPUSet = m.Cputune.CpusetCPUs
 	}
 	d.CPU = &libvirtxml.DomainCPU{
 		Mode:     m.CPU.Mode,
-		Topology: &libvirtxml.DomainCPUTopology{Sockets: 1, Dies: 1, Cores: m.CPU.Count, Threads: 1},
+		Topology: &libvirtxml.DomainCPUTopology{Sockets: 1, Dies: 1, Cores: most, Threads: 1},
 	}
 	if m.CPU.Model != "" {
 		d.CPU.Match = "exact"
@@ -31,3 +38,6 @@ func cpu(m vm.Machine, d *libvirtxml.Domain) error {
 	}
 	return nil
 }
+
+// mostCPUs is how many CPUs the machine has places for.
+func mostCPUs(m vm.Machine) int { return max(m.CPU.Count, m.CPU.Max) }

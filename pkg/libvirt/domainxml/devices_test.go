@@ -3,6 +3,8 @@
 package domainxml
 
 import (
+	"errors"
+	"slices"
 	"testing"
 
 	"libvirt.org/go/libvirtxml"
@@ -23,7 +25,18 @@ func TestDevicesMatchTheirGoldenFiles(t *testing.T) {
 		"platform-tcg": {configure: platform},
 		"platform-kvm": {platform, func(m *vm.Machine) { kvm(m); m.MachineType = "pc-q35-7.2" }},
 		"cpu":          {configure: cpu},
-		"cpu-default":  {cpu, func(m *vm.Machine) { m.CPU = vm.MachineCPU{Count: 1} }},
+		"cpu-places":   {cpu, func(m *vm.Machine) { m.CPU.Max = m.CPU.Count + 2 }},
+		"memory-headroom": {memoryHeadroom, func(m *vm.Machine) {
+			m.Memory, m.BootMemory, m.MaxMemory = 512*vm.MiB, 256*vm.MiB, vm.GiB
+		}},
+		"platform-tcg-places": {platform, func(m *vm.Machine) { m.CPU.Max = 8 }},
+		"share-headroom": {func(m vm.Machine, d *libvirtxml.Domain) error {
+			return errors.Join(memoryHeadroom(m, d), share(m, d))
+		}, func(m *vm.Machine) {
+			m.Share, m.CPU.Max = "/run/vmlet/shares/0123", 8
+			m.Memory, m.BootMemory, m.MaxMemory = 256*vm.MiB, 256*vm.MiB, vm.GiB
+		}},
+		"cpu-default": {cpu, func(m *vm.Machine) { m.CPU = vm.MachineCPU{Count: 1} }},
 		"cpu-custom": {cpu, func(m *vm.Machine) {
 			m.CPU = vm.MachineCPU{Count: 4, Mode: "custom", Model: "Haswell-noTSX"}
 		}},
@@ -56,6 +69,9 @@ func TestDevicesMatchTheirGoldenFiles(t *testing.T) {
 		"panic":            {configure: panicDevice},
 		"balloon":          {configure: balloon},
 		"video":            {configure: video},
+		"video-none":       {video, func(m *vm.Machine) { m.Video = "" }},
+		"vnc":              {vnc, func(m *vm.Machine) { m.VNC = true }},
+		"vnc-none":         {configure: vnc},
 		"share":            {share, func(m *vm.Machine) { m.Share = "/run/vmlet/shares/0123" }},
 		"share-none":       {configure: share},
 	} {
@@ -81,4 +97,26 @@ func TestPluggedShareIsTheSameDeviceWithASocket(t *testing.T) {
 	d := &libvirtxml.Domain{Devices: &libvirtxml.DomainDeviceList{}}
 	d.Devices.Filesystems = append(d.Devices.Filesystems, *SharePlug("/run/vmlet/agent/0123.fs"))
 	compareGolden(t, "share-plug", d)
+}
+
+func TestDataDisksInTheDefinition(t *testing.T) {
+	own, err := Disk(vm.MachineDisk{Path: "/own", Format: vm.FormatQCOW2, Bus: vm.BusSCSI, Serial: "a", Target: "sdc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own.Source.File.SecLabel != nil || own.Target.Dev != "sdc" || own.Target.Bus != "scsi" || own.BackingStore == nil {
+		t.Errorf("got %+v", own)
+	}
+	device, err := Disk(vm.MachineDisk{Path: "/dev/x", Format: vm.FormatRaw, Bus: vm.BusVirtio, Target: "vdd", Block: true, Foreign: true, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeps := []libvirtxml.DomainDeviceSecLabel{{Model: "dac", Relabel: "no"}}
+	if device.Source.File != nil || device.Source.Block.Dev != "/dev/x" || !slices.Equal(device.Source.Block.SecLabel, keeps) || device.ReadOnly == nil {
+		t.Errorf("got %+v", device)
+	}
+	file, err := Disk(vm.MachineDisk{Path: "/x", Format: vm.FormatRaw, Bus: vm.BusVirtio, Target: "vdc", Foreign: true})
+	if err != nil || !slices.Equal(file.Source.File.SecLabel, keeps) {
+		t.Errorf("got %+v, %v", file, err)
+	}
 }

@@ -27,6 +27,7 @@ var configurators = []configurator{
 	platform,
 	cpu,
 	memory,
+	memoryHeadroom,
 	tune,
 	controllers,
 	disks,
@@ -39,6 +40,7 @@ var configurators = []configurator{
 	share,
 	balloon,
 	video,
+	vnc,
 }
 
 // Domain returns the domain that m describes, or InvalidArgument for a machine that

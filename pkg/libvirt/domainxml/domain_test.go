@@ -43,6 +43,7 @@ func machine(change ...func(*vm.Machine)) vm.Machine {
 		AgentSocket: "/run/vmlet/agent/0123.sock",
 		OutputSpool: "/var/lib/vmlet/sandboxes/0123/output.spool",
 		Watchdog:    vm.Watchdog{Model: "i6300esb", Action: "reset"},
+		Video:       vm.VideoVGA,
 	}
 	for _, c := range change {
 		c(&m)
@@ -90,6 +91,8 @@ func TestMachinesThatCannotRunAreInvalid(t *testing.T) {
 		"NIC without MAC":          func(m *vm.Machine) { m.NICs[0].MAC = "" },
 		"relative share":           func(m *vm.Machine) { m.Share = "shares" },
 		"no console spool":         func(m *vm.Machine) { m.ConsoleSpool = "" },
+		"unknown video device":     func(m *vm.Machine) { m.Video = "cirrus" },
+		"VNC of nothing":           func(m *vm.Machine) { m.VNC, m.Video = true, vm.VideoNone },
 		"relative output spool":    func(m *vm.Machine) { m.OutputSpool = "output.spool" },
 		"relative agent socket":    func(m *vm.Machine) { m.AgentSocket = "agent.sock" },
 		"long agent socket":        func(m *vm.Machine) { m.AgentSocket = "/" + strings.Repeat("a", 107) },

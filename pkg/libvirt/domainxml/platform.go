@@ -12,6 +12,9 @@ import (
 // by what the guest executes; 32 MiB saved that much PSS a guest and cost no speed.
 const translationCacheMiB = 32
 
+// roomyCacheMiB is that of a machine that can be given CPUs while it runs: each new one needs a region of the cache that is free.
+const roomyCacheMiB = 64
+
 // platform is the board: accelerator, firmware, clocks, and what ends the machine.
 func platform(m vm.Machine, d *libvirtxml.Domain) error {
 	d.Features = &libvirtxml.DomainFeatureList{
@@ -25,9 +28,11 @@ func platform(m vm.Machine, d *libvirtxml.Domain) error {
 		d.Type = "kvm"
 	case vm.AccelTCG:
 		d.Type = "qemu"
-		d.Features.TCG = &libvirtxml.DomainFeatureTCG{
-			TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: translationCacheMiB},
+		size := uint(translationCacheMiB)
+		if mostCPUs(m) > m.CPU.Count {
+			size = roomyCacheMiB
 		}
+		d.Features.TCG = &libvirtxml.DomainFeatureTCG{TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: size}}
 	default:
 		return invalid("accelerator %q is neither %q nor %q", m.Accel, vm.AccelKVM, vm.AccelTCG)
 	}

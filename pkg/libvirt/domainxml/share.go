@@ -3,7 +3,6 @@
 package domainxml
 
 import (
-	"fmt"
 	"path/filepath"
 
 	"libvirt.org/go/libvirtxml"
@@ -36,13 +35,7 @@ func share(m vm.Machine, d *libvirtxml.Domain) error {
 		MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
 		MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
 	}
-	if d.CPU == nil {
-		d.CPU = &libvirtxml.DomainCPU{}
-	}
-	d.CPU.Numa = &libvirtxml.DomainNuma{Cell: []libvirtxml.DomainCell{{
-		ID: new(uint(0)), CPUs: fmt.Sprintf("0-%d", m.CPU.Count-1),
-		Memory: uint(m.Memory / vm.KiB), Unit: "KiB", MemAccess: "shared",
-	}}}
+	node(m, d).MemAccess = "shared"
 	d.Devices.Filesystems = []libvirtxml.DomainFilesystem{
 		shareDevice(&libvirtxml.DomainFilesystemSource{Mount: &libvirtxml.DomainFilesystemSourceMount{Dir: m.Share}}),
 	}

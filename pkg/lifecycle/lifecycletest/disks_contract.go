@@ -32,6 +32,15 @@ type DisksHost struct {
 	Exists func(t *testing.T, path string) bool
 	Mark   func(t *testing.T, path string)
 	Marked func(t *testing.T, path string) bool
+	// Put has a guest write a block of 64 KiB to a disk, Get has one read it, through the files below the disk.
+	Put func(t *testing.T, path string, block int, value byte)
+	Get func(t *testing.T, path string, block int) byte
+	// CheckpointDir is an allowed folder for checkpoints, MakeFolder makes an empty one, Spoil changes a byte of a file in one.
+	CheckpointDir func(t *testing.T) string
+	MakeFolder    func(t *testing.T, dir string)
+	Spoil         func(t *testing.T, dir, name string)
+	// Memory makes a file with a guest's memory.
+	Memory func(t *testing.T, path string)
 }
 
 // RunDisks is the contract of lifecycle.Disks. open returns one without any files.
@@ -44,12 +53,22 @@ func RunDisks(t *testing.T, open func(t *testing.T) DisksHost) {
 		"a root disk grows and never shrinks":         rootDiskGrows,
 		"a root disk that is not there cannot grow":   absentRootDoesNotGrow,
 		"a persistent disk is not a sandbox's":        persistentDiskIsNoSandboxes,
+		"a data disk is made, and grows":              dataDiskIsMade,
+		"a data disk is looked at":                    dataDiskIsLookedAt,
 		"a seed is replaced":                          seedIsReplaced,
 		"a spool with output is left alone":           spoolIsLeftAlone,
 		"a file is removed, idempotently":             fileIsRemoved,
 		"a sandbox is removed alone, idempotently":    sandboxIsRemovedAlone,
 		"a sandbox can be made again":                 sandboxIsMadeAgain,
 		"usage is that of the root disks":             usageIsOfRootDisks,
+		"layers are pulled, and nothing is lost":      layersArePulled,
+		"a base is set":                               aBaseIsSet,
+		"a layer that is not there":                   layersAreThereOrNot,
+		"a checkpoint is written and read":            checkpointIsWrittenAndRead,
+		"a checkpoint is removed":                     checkpointIsRemoved,
+		"a checkpoint that was begun is removed":      checkpointThatWasBegunIsRemoved,
+		"a checkpoint that was changed is not taken":  spoiledCheckpointIsNotTaken,
+		"checkpoints elsewhere are refused":           checkpointsElsewhereAreRefused,
 		"paths outside are InvalidArgument":           pathsOutsideAreRefused,
 		"names that are none are InvalidArgument":     sandboxNamesAreChecked,
 		"many may be made at once":                    disksAtOnce,

@@ -32,7 +32,13 @@ type Disks struct {
 	within []string
 	files  map[string]DiskFile
 	lost   map[string]bool
-	now    func() time.Time
+	// sources are the callers' own.
+	sources map[string]vm.DiskSource
+	// merging are the files that a PullFile is at: nobody else may open them.
+	merging map[string]bool
+	// checkpoints are the folders of callers, by path.
+	checkpoints map[string]*fakeCheckpoint
+	now         func() time.Time
 }
 
 // DiskFile is one file that a fake holds. Disk or Seed says what it is; a console spool has
@@ -42,6 +48,13 @@ type DiskFile struct {
 	Seed []byte
 	// Written is set when a guest has written to it; see Write.
 	Written bool
+	// data is what was Put. memory is the sandbox whose guest's memory it is.
+	data   map[string]string
+	memory string
+	// nics and targets are the NICs and disks of the machine that the memory is of. adopted: it has become another one's.
+	nics    map[string]vm.NIC
+	targets []string
+	adopted bool
 }
 
 // NewDisks returns a fake without files.
@@ -113,6 +126,9 @@ func (d *Disks) GrowRoot(ctx context.Context, disk vm.Disk) error {
 	if err := d.checkPath(disk.Path); err != nil {
 		return err
 	}
+	if err := d.busy(disk.Path); err != nil {
+		return err
+	}
 	f, there := d.files[disk.Path]
 	if !there || f.Disk == nil {
 		return fmt.Errorf("grow root disk %s: %w", disk.Path, errdefs.ErrNotFound)
@@ -156,6 +172,9 @@ func (d *Disks) RemoveFile(ctx context.Context, path string) error {
 	if err := d.checkPath(path); err != nil {
 		return err
 	}
+	if err := d.busy(path); err != nil {
+		return err
+	}
 	delete(d.files, path)
 	return nil
 }
@@ -179,6 +198,11 @@ func (d *Disks) removeFolder(ctx context.Context, method, id string, persistent 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for path := range d.files {
+		if err := d.busy(path); err != nil && folderOf(path) == id && isPersistent(path) == persistent {
+			return err
+		}
+	}
 	maps.DeleteFunc(d.files, func(path string, _ DiskFile) bool { return folderOf(path) == id && isPersistent(path) == persistent })
 	return nil
 }

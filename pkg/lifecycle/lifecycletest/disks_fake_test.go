@@ -4,6 +4,7 @@ package lifecycletest_test
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 
 	"github.com/vmlet/vmlet/pkg/lifecycle/lifecycletest"
@@ -22,7 +23,21 @@ func TestFakeDisksKeepTheContract(t *testing.T) {
 			Size:      func(_ *testing.T, path string) int64 { f, _ := fake.File(path); return f.Disk.Size },
 			Exists:    func(_ *testing.T, path string) bool { _, there := fake.File(path); return there },
 			Mark:      func(_ *testing.T, path string) { fake.Write(path) },
-			Marked:    func(_ *testing.T, path string) bool { f, _ := fake.File(path); return f.Written },
+			Put: func(_ *testing.T, path string, block int, value byte) {
+				fake.Put(path, strconv.Itoa(block), string(value))
+			},
+			Get: func(_ *testing.T, path string, block int) byte {
+				if v := fake.Get(path, strconv.Itoa(block)); v != "" {
+					return v[0]
+				}
+				return 0
+			},
+			Marked: func(_ *testing.T, path string) bool { f, _ := fake.File(path); return f.Written },
+
+			CheckpointDir: func(*testing.T) string { return lifecycletest.Checkpoints },
+			MakeFolder:    func(_ *testing.T, dir string) { fake.MakeFolder(dir) },
+			Spoil:         func(_ *testing.T, dir, name string) { fake.SpoilCheckpoint(dir, name) },
+			Memory:        func(_ *testing.T, path string) { fake.SaveMemory(path, "saved") },
 		}
 	})
 }

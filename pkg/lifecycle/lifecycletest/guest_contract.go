@@ -5,6 +5,7 @@ package lifecycletest
 import (
 	"bytes"
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -29,18 +30,23 @@ type GuestEnv struct {
 	Reboot, Hangup func()
 	// PoweredOff returns once the guest was told to power off.
 	PoweredOff func()
+	// User is a user of the answering guest, who has no authorized keys yet.
+	User string
+	// Entries fails the test unless a folder of the answering guest has these entries. May be nil.
+	Entries func(folder string, want ...string)
 }
 
-// RunGuest is the contract of lifecycle.Guest but for files and shares. open returns a new
+// RunGuest is the contract of lifecycle.Guest but for the pod's files and shares. open returns a new
 // environment; the contract connects its guests.
 func RunGuest(t *testing.T, open func(t *testing.T) GuestEnv) {
 	t.Helper()
-	for name, run := range map[string]func(*testing.T, GuestEnv){
+	contract := map[string]func(*testing.T, GuestEnv){
 		"an answering agent has a boot ID":                 agentHasABootID,
 		"connecting twice is connecting once":              connectIsIdempotent,
 		"a silent guest is waited for until the end":       silentGuestIsWaitedFor,
 		"a silent guest cannot be shut down":               silentGuestHasNoShutdown,
 		"a reboot is told, and has another boot ID":        rebootIsTold,
+		"an agent that comes or goes is told":              agentsAreTold,
 		"a session's end is no reboot":                     hangupIsNoReboot,
 		"setting up is idempotent":                         setupIsIdempotent,
 		"stdout, stderr and exit code come back exactly":   resultIsExact,
@@ -69,7 +75,10 @@ func RunGuest(t *testing.T, open func(t *testing.T) GuestEnv) {
 		"a port that nobody listens on is Unavailable":     closedPortIsUnavailable,
 		"a guest says what it is":                          guestSaysWhatItIs,
 		"disconnecting ends the calls":                     disconnectEndsCalls,
-	} {
+	}
+	maps.Copy(contract, guestCalls())
+	maps.Copy(contract, guestStill())
+	for name, run := range contract {
 		t.Run(name, func(t *testing.T) {
 			env := open(t)
 			env.Guest.Connect(env.Answering)
@@ -162,6 +171,13 @@ func silentGuestIsWaitedFor(t *testing.T, env GuestEnv) {
 		"Dial": func(ctx context.Context) error {
 			_, err := env.Guest.Dial(ctx, env.Silent, env.Echo)
 			return err
+		},
+		"Info": func(ctx context.Context) error {
+			_, err := env.Guest.Info(ctx, env.Silent)
+			return err
+		},
+		"SetPassword": func(ctx context.Context) error {
+			return env.Guest.SetPassword(ctx, env.Silent, vm.GuestPassword{User: "root", Password: "secret"})
 		},
 	} {
 		began := time.Now()

@@ -36,8 +36,11 @@ func TestFakeGuestKeepsTheContract(t *testing.T) {
 			return net.Dial("tcp", echo(t))
 		})
 		t.Cleanup(g.end)
+		dir := t.TempDir()
+		g.AddFolder("answering", dir)
+		g.AddUser("answering", "user")
 		return lifecycletest.GuestEnv{
-			Guest: g, Answering: "answering", Silent: "silent", Dir: t.TempDir(), Echo: 7, Closed: 9,
+			Guest: g, Answering: "answering", Silent: "silent", Dir: dir, User: "user", Echo: 7, Closed: 9,
 			Reboot: func() { g.end(); g.Boot("answering") }, Hangup: func() {}, PoweredOff: func() { <-off },
 		}
 	})

@@ -113,6 +113,9 @@ func rebootForgetsTheCommand(t *testing.T, env GuestEnv) {
 	ended := make(chan error, 1)
 	go func() {
 		_, err := env.Guest.WaitMain(t.Context(), env.Answering, "c1")
+		for errdefs.IsUnavailable(err) { // it asked in the moment in which the session ended
+			_, err = env.Guest.WaitMain(t.Context(), env.Answering, "c1")
+		}
 		ended <- err
 	}()
 	env.Reboot()

@@ -33,6 +33,23 @@ type Hypervisor struct {
 	events chan vm.Event
 
 	ignorePowerButton bool
+	// disks are the files that machines have open: see UseDisks.
+	disks     *Disks
+	holdDisks bool
+	diskPorts int
+	files     *Disks
+	sizes     map[string]int64
+
+	// writing is by domain the memory that is being written: see HoldSaving.
+	writing map[string]*writing
+
+	// holdNICs: guests let go of none; released is closed and replaced when they do again.
+	holdNICs bool
+	released chan struct{}
+	// ports is how many NICs a machine may have.
+	ports int
+	// bounds: see BoundMemory.
+	bounds memoryBounds
 }
 
 type fakeDomain struct {
@@ -42,9 +59,21 @@ type fakeDomain struct {
 	pid     int
 	agent   bool
 	// lost: the process of the share has died.
-	lost  bool
+	lost bool
+	// shareAway: the device of the share is not in the running machine.
+	shareAway bool
+	// nics are those of the running machine, by tap.
+	nics  map[string]vm.NIC
 	stats vm.DomainStats
+	// saving: see SetSaving.
+	saving bool
+	// progress is what Progress tells.
+	progress vm.Progress
+	// chain are the files of the boot disk that QEMU has open.
+	chain []string
 	last  *vm.LastShutdown
+	live  []fakeDisk
+	size  vm.LiveSize
 }
 
 // firstPID is above the largest pid_max of Linux (2^22): no test that signals the
@@ -57,18 +86,31 @@ const eventCapacity = 1 << 14
 // NewHypervisor returns a fake without domains, connected.
 func NewHypervisor() *Hypervisor {
 	return &Hypervisor{
-		domains: map[string]*fakeDomain{},
-		foreign: map[string]bool{},
-		nextPID: firstPID,
-		ended:   make(chan struct{}),
-		now:     time.Now,
-		events:  make(chan vm.Event, eventCapacity),
+		sizes:    map[string]int64{},
+		writing:  map[string]*writing{},
+		disks:    NewDisks(),
+		domains:  map[string]*fakeDomain{},
+		foreign:  map[string]bool{},
+		nextPID:  firstPID,
+		ended:    make(chan struct{}),
+		released: make(chan struct{}),
+		ports:    8,
+		now:      time.Now,
+		events:   make(chan vm.Event, eventCapacity),
 	}
 }
 
 // Ready implements lifecycle.Hypervisor.
 func (h *Hypervisor) Ready(ctx context.Context) error {
 	return h.call(ctx, "Ready", "", func() error { return nil })
+}
+
+// Host implements lifecycle.Hypervisor: what Debian 12 can.
+func (*Hypervisor) Host(context.Context, vm.Accel) (vm.Host, error) {
+	return vm.Host{
+		Libvirt: "9.0.0", QEMU: "7.2.19", NoKVM: "the CPU shows neither vmx nor svm (/proc/cpuinfo)",
+		Devices: map[string][]string{"filesystem.driverType": {"path", "handle", "virtiofs"}, "graphics.type": {"vnc"}},
+	}, nil
 }
 
 // Define implements lifecycle.Hypervisor.
@@ -90,16 +132,7 @@ func (h *Hypervisor) Define(ctx context.Context, m vm.Machine) error {
 // Start implements lifecycle.Hypervisor.
 func (h *Hypervisor) Start(ctx context.Context, id string) error {
 	return h.callDomain(ctx, "Start", id, func(d *fakeDomain) error {
-		if d.state.Active() {
-			return refused(id, "it is active")
-		}
-		d.state, d.reason, d.pid, d.last, d.lost = vm.DomainPaused, "user", h.nextPID, nil, false
-		h.nextPID += 2 // one for the share
-		// As of libvirt 9.0; a domain with qemu-guest-agent's port gives an
-		// AgentDisconnected before, which is left out.
-		h.emit(id, vm.EventStarted, "booted")
-		h.emit(id, vm.EventSuspended, "paused")
-		return nil
+		return h.start(id, d, "booted")
 	})
 }
 
@@ -112,6 +145,7 @@ func (h *Hypervisor) Resume(ctx context.Context, id string) error {
 		case vm.DomainPaused:
 			d.state, d.reason = vm.DomainRunning, "unpaused"
 			h.emit(id, vm.EventResumed, "unpaused")
+			h.follow(id, d)
 			return nil
 		default:
 			return refused(id, "it is not active")
@@ -141,6 +175,7 @@ func (h *Hypervisor) Reset(ctx context.Context, id string) error {
 		if d.state != vm.DomainRunning {
 			return refused(id, "it is not running")
 		}
+		h.letGo(id, d) // QEMU grants what was asked for
 		h.emit(id, vm.EventRebooted, "")
 		return nil
 	})
@@ -274,6 +309,10 @@ func (h *Hypervisor) AwaitExit(ctx context.Context, id string) error {
 	if err := h.enter(ctx, "AwaitExit", id); err != nil {
 		return err
 	}
+	return h.awaitEnd(ctx, id)
+}
+
+func (h *Hypervisor) awaitEnd(ctx context.Context, id string) error {
 	for {
 		h.mu.Lock()
 		d, ok := h.domains[id]

@@ -30,6 +30,8 @@ const hypervisorPatience = time.Minute
 // reads.
 type HypervisorHost struct {
 	Hypervisor lifecycle.Hypervisor
+	// RawDisk makes a raw file of 1 MiB that a machine can have as a disk, and returns its path.
+	RawDisk func(t *testing.T) string
 }
 
 // RunHypervisor checks what lifecycle.Hypervisor promises, on machines without a disk that
@@ -50,10 +52,20 @@ func RunHypervisor(t *testing.T, newHost func(t *testing.T) HypervisorHost) {
 		{"waiting for the end", awaitExit},
 		{"a pause", aPause},
 		{"a reset", aReset},
+		{"NICs that are plugged", nicsThatArePlugged},
+		{"NICs that are defined", nicsThatAreDefined},
 		{"an ended context", anEndedContext},
+		{"what the host can do", whatTheHostCan},
+		{"a disk of an inactive domain", aDefinedDisk},
+		{"a disk is plugged and unplugged", aPluggedDisk},
+		{"disks without a domain", noDomainForDisks},
+		{"a machine that is given another size", aSizeThatChanges},
+		{"a machine without headroom", aSizeThatIsFixed},
+		{"a machine that nothing is done to", nothingToAbort},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			trial := &hypervisorTrial{T: t, h: newHost(t).Hypervisor, id: randomID()}
+			host := newHost(t)
+			trial := &hypervisorTrial{T: t, h: host.Hypervisor, id: randomID(), rawDisk: host.RawDisk}
 			defer trial.cleanUp()
 			tc.run(trial)
 		})
@@ -63,8 +75,9 @@ func RunHypervisor(t *testing.T, newHost func(t *testing.T) HypervisorHost) {
 // hypervisorTrial is one case of the suite with the sandbox it plays with.
 type hypervisorTrial struct {
 	*testing.T
-	h  lifecycle.Hypervisor
-	id string
+	h       lifecycle.Hypervisor
+	id      string
+	rawDisk func(t *testing.T) string
 }
 
 func (t *hypervisorTrial) machine() vm.Machine {
@@ -206,6 +219,11 @@ func anInactiveDomain(t *hypervisorTrial) {
 	_, err = t.h.HelperPIDs(t.Context(), t.id)
 	t.refused("HelperPIDs", err, errdefs.ErrFailedPrecondition)
 	t.refused("ReplugShare", t.h.ReplugShare(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.refused("UnplugShare", t.h.UnplugShare(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	_, err = t.h.StartFromMemory(t.Context(), t.id, "/nonexistent/memory", nil)
+	if err == nil {
+		t.Error("StartFromMemory of a file that is not there succeeded")
+	}
 	_, err = t.h.ConsoleDevice(t.Context(), t.id)
 	t.refused("ConsoleDevice", err, errdefs.ErrFailedPrecondition)
 	_, err = t.h.LastShutdown(t.Context(), t.id)
@@ -232,6 +250,7 @@ func anActiveDomain(t *hypervisorTrial) {
 		t.Errorf("HelperPIDs of a machine without a share: %v, %v", helpers, err)
 	}
 	t.refused("ReplugShare without a share", t.h.ReplugShare(t.Context(), t.id), errdefs.ErrFailedPrecondition)
+	t.refused("UnplugShare without a share", t.h.UnplugShare(t.Context(), t.id), errdefs.ErrFailedPrecondition)
 	console, err := t.h.ConsoleDevice(t.Context(), t.id)
 	if err != nil || !filepath.IsAbs(console) {
 		t.Errorf("ConsoleDevice: %q, %v", console, err)
@@ -345,4 +364,14 @@ func anEndedContext(t *hypervisorTrial) {
 	_, err = t.h.Domains(ended)
 	t.refused("Domains", err, context.Canceled)
 	t.refused("Destroy", t.h.Destroy(ended, t.id), context.Canceled)
+}
+
+func whatTheHostCan(t *hypervisorTrial) {
+	host, err := t.h.Host(t.Context(), vm.AccelTCG)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if host.Libvirt == "" || host.QEMU == "" || !slices.Contains(host.Devices["filesystem.driverType"], "virtiofs") {
+		t.Errorf("host = %+v", host)
+	}
 }

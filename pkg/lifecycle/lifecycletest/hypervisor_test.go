@@ -4,6 +4,7 @@ package lifecycletest_test
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -15,7 +16,17 @@ import (
 
 func TestFakeHypervisorKeepsTheContract(t *testing.T) {
 	lifecycletest.RunHypervisor(t, func(*testing.T) lifecycletest.HypervisorHost {
-		return lifecycletest.HypervisorHost{Hypervisor: lifecycletest.NewHypervisor()}
+		return lifecycletest.HypervisorHost{
+			Hypervisor: lifecycletest.NewHypervisor(),
+			RawDisk:    func(t *testing.T) string { t.Helper(); return filepath.Join(t.TempDir(), "disk.raw") },
+		}
+	})
+}
+
+func TestFakeScreensKeepTheContract(t *testing.T) {
+	lifecycletest.RunScreens(t, func(*testing.T) lifecycletest.ScreensHost {
+		h := lifecycletest.NewHypervisor()
+		return lifecycletest.ScreensHost{HypervisorHost: lifecycletest.HypervisorHost{Hypervisor: h}, Screens: h}
 	})
 }
 

@@ -50,6 +50,10 @@ func RunNetwork(t *testing.T, open func(t *testing.T) NetworkHost) {
 		"each NIC is counted, wired or not":        eachNICIsCounted,
 		"a network nobody set up is not there":     unknownNetworkIsNotFound,
 		"a context that has ended ends every call": endedContextEndsCalls,
+		"a sandbox can be attached once more":      sandboxIsAttachedOnceMore,
+		"a NIC is asked for again":                 nicIsAskedForAgain,
+		"teardown ends all attachments":            teardownEndsAllAttachments,
+		"a NIC of a lost netns is NotFound":        nicOfALostNetNS,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, open(t)) })
 	}

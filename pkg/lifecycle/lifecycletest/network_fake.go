@@ -30,6 +30,9 @@ type Network struct {
 	failures map[string][]error
 	gates    map[string]chan struct{}
 	addrs    int
+	also     []netip.Prefix
+	// forgotten: see Forget.
+	forgotten bool
 }
 
 var _ lifecycle.Network = (*Network)(nil)
@@ -40,6 +43,9 @@ type attachment struct {
 	network vm.Network
 	netns   bool
 	wired   int
+	nics    []vm.NIC
+	// configs are those that the NICs were attached by.
+	configs map[string][]byte
 }
 
 // NewNetwork returns a network that holds nothing and is ready.
@@ -85,6 +91,13 @@ func (n *Network) LoseNetNS(id string) {
 	if a := n.attached[id]; a != nil {
 		a.netns = false
 	}
+}
+
+// AddAddress gives each sandbox that is set up from now on this address too.
+func (n *Network) AddAddress(prefix string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.also = append(n.also, netip.MustParsePrefix(prefix))
 }
 
 // Calls lists the calls so far as "Method sandboxID", or "Method" where there is no sandbox.
@@ -156,7 +169,21 @@ func (n *Network) Setup(ctx context.Context, req vm.NetworkRequest) (vm.Network,
 		return vm.Network{}, fmt.Errorf("set up network of %s: %w", req.SandboxID, errdefs.ErrAlreadyExists)
 	}
 	n.addrs++
-	a := &attachment{network: fakeNetwork(req, n.addrs), netns: true}
+	network := fakeNetwork(req, n.addrs)
+	if req.MAC != "" {
+		network.NICs[0].MAC = req.MAC
+	}
+	for i, ip := range req.IPs[:min(len(req.IPs), 1)] {
+		if prefix, err := netip.ParsePrefix(ip); err == nil {
+			network.NICs[0].IPs[i].Prefix = prefix
+		} else if addr, err := netip.ParseAddr(ip); err == nil {
+			network.NICs[0].IPs[i].Prefix = netip.PrefixFrom(addr, 16)
+		}
+	}
+	for _, prefix := range n.also {
+		network.NICs[0].IPs = append(network.NICs[0].IPs, vm.NICAddress{Prefix: prefix})
+	}
+	a := &attachment{network: network, netns: true, configs: map[string][]byte{}}
 	n.attached[req.SandboxID] = a
 	return a.network, nil
 }

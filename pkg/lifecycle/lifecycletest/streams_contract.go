@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/vmlet/vmlet/pkg/lifecycle"
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 // clientPatience is how long a client may have to wait on a busy machine.
@@ -29,6 +30,7 @@ func RunConsoleStreams(t *testing.T, open func(t *testing.T) ConsolesEnv) {
 		"a client hears the end":                   clientHearsTheEnd,
 		"a client's end is its own":                clientsEndIsItsOwn,
 		"hearing what is not followed is NotFound": hearUnknownIsNotFound,
+		"the serial console is heard by itself":    serialIsHeard,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, open(t)) })
 	}
@@ -146,5 +148,30 @@ func hearUnknownIsNotFound(t *testing.T, env ConsolesEnv) {
 	mustFinish(t, env, c)
 	if _, err := env.Streams.Subscribe(t.Context(), "a"); !errdefs.IsNotFound(err) {
 		t.Errorf("finished: error = %v, want NotFound", err)
+	}
+}
+
+func serialIsHeard(t *testing.T, env ConsolesEnv) {
+	c := env.Console("a", true)
+	mustFollow(t, env, c)
+	env.Print(c.Spool, "first\nlast\n")
+	deliver, err := env.Streams.SubscribeSerial(t.Context(), c.ContainerID, int64(len("last\n")))
+	if c.Format != vm.ConsoleRaw {
+		if !errdefs.IsNotFound(err) {
+			t.Errorf("error = %v, want NotFound", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hearing{ended: make(chan error, 1), news: make(chan struct{}, 1)}
+	go func() { h.ended <- deliver(t.Context(), h) }()
+	h.waitFor(t, "last\n")
+	env.Print(c.Spool, "now\n")
+	h.waitFor(t, "last\nnow\n")
+	mustFinish(t, env, c)
+	if err := h.waitForEnd(t); err != nil {
+		t.Errorf("the client ended with %v", err)
 	}
 }

@@ -121,6 +121,11 @@ func (g *Guest) Prepared(id string) (setup *vm.GuestSetup, files []vm.FileTree, 
 	return setup, files, shares
 }
 
+// NICs are those that the guest was told of in its present boot.
+func (g *Guest) NICs(id string) []vm.NIC {
+	return read(g, id, func(one *fakeGuest) []vm.NIC { return one.nics })
+}
+
 // Connected lists the IDs that are connected to: a leak check.
 func (g *Guest) Connected() []string {
 	g.guestMu.Lock()
@@ -153,6 +158,7 @@ func (g *Guest) with(id string, do func(*fakeGuest)) {
 	g.guestMu.Lock()
 	defer g.guestMu.Unlock()
 	do(g.guest(id))
+	g.changes.add(id)
 	g.wake()
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"sync"
 
@@ -33,6 +34,7 @@ type Guest struct {
 	// changed is closed and replaced whenever something has happened in a guest.
 	changed    chan struct{}
 	reboots    chan string
+	changes    agentChanges
 	onAck      func(id string)
 	onShutdown func(id string)
 	onLeave    func(id string)
@@ -47,20 +49,27 @@ type fakeGuest struct {
 	// foreign: it has only qemu-guest-agent, which nobody knew.
 	foreign bool
 	setup   *vm.GuestSetup
+	uses    map[string]string // of disks, by serial number
 	files   []vm.FileTree
 	shares  []vm.ShareMount
+	nics    []vm.NIC
+	// readdressed: see Readdress.
+	readdressed map[string]vm.NIC
 
 	main    *vm.Main
 	exit    *vm.MainExit
 	signals []string
 	input   []byte
+
+	inside inside
+	still  stillness
 }
 
 // NewGuest returns a fake whose guests all have an agent.
 func NewGuest() *Guest {
 	return &Guest{
 		guests: map[string]*fakeGuest{}, connected: map[string]context.CancelFunc{}, portless: map[string]bool{},
-		changed: make(chan struct{}), reboots: make(chan string, eventCapacity),
+		changed: make(chan struct{}), reboots: make(chan string, eventCapacity), changes: newAgentChanges(),
 	}
 }
 
@@ -112,6 +121,7 @@ func (g *Guest) Connect(id string) {
 	defer g.guestMu.Unlock()
 	if g.connected[id] == nil {
 		g.connected[id] = func() {}
+		g.changes.add(id)
 	}
 }
 
@@ -137,6 +147,7 @@ func (g *Guest) Disconnect(id string) {
 	}
 	delete(g.connected, id)
 	delete(g.portless, id)
+	g.changes.add(id)
 }
 
 // untilDisconnect returns a context that ends with the connection too.
@@ -178,6 +189,29 @@ func (g *Guest) Reboots() <-chan string { return g.reboots }
 // Setup implements lifecycle.Guest.
 func (g *Guest) Setup(ctx context.Context, id string, s vm.GuestSetup) error {
 	return g.call(ctx, "Setup", id, func(one *fakeGuest) error { one.setup = &s; return nil })
+}
+
+// Readdress implements lifecycle.Guest.
+func (g *Guest) Readdress(ctx context.Context, id string, _, now vm.NIC) error {
+	return g.call(ctx, "Readdress", id, func(one *fakeGuest) error {
+		if one.readdressed == nil {
+			one.readdressed = map[string]vm.NIC{}
+		}
+		one.readdressed[now.Name] = now
+		return nil
+	})
+}
+
+// Readdressed is what the guest's interfaces were readdressed to, by name, of those that were.
+func (g *Guest) Readdressed(id string) map[string]vm.NIC {
+	g.guestMu.Lock()
+	defer g.guestMu.Unlock()
+	return maps.Clone(g.guest(id).readdressed)
+}
+
+// SetNICs implements lifecycle.Guest.
+func (g *Guest) SetNICs(ctx context.Context, id string, nics []vm.NIC) error {
+	return g.call(ctx, "SetNICs", id, func(one *fakeGuest) error { one.nics = nics; return nil })
 }
 
 // Exec implements lifecycle.Guest.
@@ -342,15 +376,6 @@ func (g *Guest) Reboot(ctx context.Context, id string) error {
 		g.Boot(id)
 	}
 	return nil
-}
-
-// Info implements lifecycle.Guest.
-func (g *Guest) Info(ctx context.Context, id string) (info vm.GuestInfo, err error) {
-	err = g.call(ctx, "Info", id, func(one *fakeGuest) error {
-		info = vm.GuestInfo{BootID: fmt.Sprint("boot-", one.boot)}
-		return nil
-	})
-	return info, err
 }
 
 // MountShares implements lifecycle.Guest.

@@ -149,7 +149,112 @@ func (x PowerRequest_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PowerRequest_Action.Descriptor instead.
 func (PowerRequest_Action) EnumDescriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30, 0}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32, 0}
+}
+
+type DiskGrowth_Outcome int32
+
+const (
+	DiskGrowth_UNKNOWN DiskGrowth_Outcome = 0
+	DiskGrowth_GROWN   DiskGrowth_Outcome = 1
+	// There is nothing that could be grown.
+	DiskGrowth_SKIPPED DiskGrowth_Outcome = 2
+	DiskGrowth_FAILED  DiskGrowth_Outcome = 3
+)
+
+// Enum value maps for DiskGrowth_Outcome.
+var (
+	DiskGrowth_Outcome_name = map[int32]string{
+		0: "UNKNOWN",
+		1: "GROWN",
+		2: "SKIPPED",
+		3: "FAILED",
+	}
+	DiskGrowth_Outcome_value = map[string]int32{
+		"UNKNOWN": 0,
+		"GROWN":   1,
+		"SKIPPED": 2,
+		"FAILED":  3,
+	}
+)
+
+func (x DiskGrowth_Outcome) Enum() *DiskGrowth_Outcome {
+	p := new(DiskGrowth_Outcome)
+	*p = x
+	return p
+}
+
+func (x DiskGrowth_Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DiskGrowth_Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_agent_v1_agent_proto_enumTypes[2].Descriptor()
+}
+
+func (DiskGrowth_Outcome) Type() protoreflect.EnumType {
+	return &file_agent_v1_agent_proto_enumTypes[2]
+}
+
+func (x DiskGrowth_Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DiskGrowth_Outcome.Descriptor instead.
+func (DiskGrowth_Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{48, 0}
+}
+
+type SetKeysRequest_Mode int32
+
+const (
+	SetKeysRequest_NONE    SetKeysRequest_Mode = 0
+	SetKeysRequest_REPLACE SetKeysRequest_Mode = 1
+	SetKeysRequest_ADD     SetKeysRequest_Mode = 2
+	SetKeysRequest_REMOVE  SetKeysRequest_Mode = 3
+)
+
+// Enum value maps for SetKeysRequest_Mode.
+var (
+	SetKeysRequest_Mode_name = map[int32]string{
+		0: "NONE",
+		1: "REPLACE",
+		2: "ADD",
+		3: "REMOVE",
+	}
+	SetKeysRequest_Mode_value = map[string]int32{
+		"NONE":    0,
+		"REPLACE": 1,
+		"ADD":     2,
+		"REMOVE":  3,
+	}
+)
+
+func (x SetKeysRequest_Mode) Enum() *SetKeysRequest_Mode {
+	p := new(SetKeysRequest_Mode)
+	*p = x
+	return p
+}
+
+func (x SetKeysRequest_Mode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SetKeysRequest_Mode) Descriptor() protoreflect.EnumDescriptor {
+	return file_agent_v1_agent_proto_enumTypes[3].Descriptor()
+}
+
+func (SetKeysRequest_Mode) Type() protoreflect.EnumType {
+	return &file_agent_v1_agent_proto_enumTypes[3]
+}
+
+func (x SetKeysRequest_Mode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SetKeysRequest_Mode.Descriptor instead.
+func (SetKeysRequest_Mode) EnumDescriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{58, 0}
 }
 
 // Hello begins a session; vmlet sends it. Whatever went on in an older session is over,
@@ -434,6 +539,16 @@ type Request struct {
 	//	*Request_Online
 	//	*Request_MountShares
 	//	*Request_UnmountShares
+	//	*Request_DiskUse
+	//	*Request_GrowDisk
+	//	*Request_SetNics
+	//	*Request_Readdress
+	//	*Request_GetFile
+	//	*Request_PutFile
+	//	*Request_GetKeys
+	//	*Request_SetKeys
+	//	*Request_SetPassword
+	//	*Request_SetClock
 	Call          isRequest_Call `protobuf_oneof:"call"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -647,6 +762,96 @@ func (x *Request) GetUnmountShares() *UnmountSharesRequest {
 	return nil
 }
 
+func (x *Request) GetDiskUse() *DiskUseRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_DiskUse); ok {
+			return x.DiskUse
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGrowDisk() *GrowDiskRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GrowDisk); ok {
+			return x.GrowDisk
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetSetNics() *SetNICsRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_SetNics); ok {
+			return x.SetNics
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetReaddress() *ReaddressRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_Readdress); ok {
+			return x.Readdress
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetFile() *GetFileRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetFile); ok {
+			return x.GetFile
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetPutFile() *PutFileRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_PutFile); ok {
+			return x.PutFile
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetGetKeys() *GetKeysRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_GetKeys); ok {
+			return x.GetKeys
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetSetKeys() *SetKeysRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_SetKeys); ok {
+			return x.SetKeys
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetSetPassword() *SetPasswordRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_SetPassword); ok {
+			return x.SetPassword
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetSetClock() *SetClockRequest {
+	if x != nil {
+		if x, ok := x.Call.(*Request_SetClock); ok {
+			return x.SetClock
+		}
+	}
+	return nil
+}
+
 type isRequest_Call interface {
 	isRequest_Call()
 }
@@ -727,6 +932,46 @@ type Request_UnmountShares struct {
 	UnmountShares *UnmountSharesRequest `protobuf:"bytes,19,opt,name=unmount_shares,json=unmountShares,proto3,oneof"`
 }
 
+type Request_DiskUse struct {
+	DiskUse *DiskUseRequest `protobuf:"bytes,40,opt,name=disk_use,json=diskUse,proto3,oneof"`
+}
+
+type Request_GrowDisk struct {
+	GrowDisk *GrowDiskRequest `protobuf:"bytes,41,opt,name=grow_disk,json=growDisk,proto3,oneof"`
+}
+
+type Request_SetNics struct {
+	SetNics *SetNICsRequest `protobuf:"bytes,30,opt,name=set_nics,json=setNics,proto3,oneof"`
+}
+
+type Request_Readdress struct {
+	Readdress *ReaddressRequest `protobuf:"bytes,51,opt,name=readdress,proto3,oneof"`
+}
+
+type Request_GetFile struct {
+	GetFile *GetFileRequest `protobuf:"bytes,20,opt,name=get_file,json=getFile,proto3,oneof"`
+}
+
+type Request_PutFile struct {
+	PutFile *PutFileRequest `protobuf:"bytes,21,opt,name=put_file,json=putFile,proto3,oneof"`
+}
+
+type Request_GetKeys struct {
+	GetKeys *GetKeysRequest `protobuf:"bytes,22,opt,name=get_keys,json=getKeys,proto3,oneof"`
+}
+
+type Request_SetKeys struct {
+	SetKeys *SetKeysRequest `protobuf:"bytes,23,opt,name=set_keys,json=setKeys,proto3,oneof"`
+}
+
+type Request_SetPassword struct {
+	SetPassword *SetPasswordRequest `protobuf:"bytes,24,opt,name=set_password,json=setPassword,proto3,oneof"`
+}
+
+type Request_SetClock struct {
+	SetClock *SetClockRequest `protobuf:"bytes,50,opt,name=set_clock,json=setClock,proto3,oneof"`
+}
+
 func (*Request_Info) isRequest_Call() {}
 
 func (*Request_Exec) isRequest_Call() {}
@@ -765,6 +1010,26 @@ func (*Request_MountShares) isRequest_Call() {}
 
 func (*Request_UnmountShares) isRequest_Call() {}
 
+func (*Request_DiskUse) isRequest_Call() {}
+
+func (*Request_GrowDisk) isRequest_Call() {}
+
+func (*Request_SetNics) isRequest_Call() {}
+
+func (*Request_Readdress) isRequest_Call() {}
+
+func (*Request_GetFile) isRequest_Call() {}
+
+func (*Request_PutFile) isRequest_Call() {}
+
+func (*Request_GetKeys) isRequest_Call() {}
+
+func (*Request_SetKeys) isRequest_Call() {}
+
+func (*Request_SetPassword) isRequest_Call() {}
+
+func (*Request_SetClock) isRequest_Call() {}
+
 // Reply answers a Request that has one answer, and is the first answer to one that has
 // more. After an error the agent closes the stream.
 type Reply struct {
@@ -778,6 +1043,10 @@ type Reply struct {
 	//	*Reply_Onlined
 	//	*Reply_File
 	//	*Reply_Synced
+	//	*Reply_DiskUse
+	//	*Reply_DiskGrowth
+	//	*Reply_FileStat
+	//	*Reply_Keys
 	Result        isReply_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -881,6 +1150,42 @@ func (x *Reply) GetSynced() *Synced {
 	return nil
 }
 
+func (x *Reply) GetDiskUse() *DiskUse {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_DiskUse); ok {
+			return x.DiskUse
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetDiskGrowth() *DiskGrowth {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_DiskGrowth); ok {
+			return x.DiskGrowth
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetFileStat() *FileStat {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_FileStat); ok {
+			return x.FileStat
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetKeys() *Keys {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_Keys); ok {
+			return x.Keys
+		}
+	}
+	return nil
+}
+
 type isReply_Result interface {
 	isReply_Result()
 }
@@ -909,6 +1214,22 @@ type Reply_Synced struct {
 	Synced *Synced `protobuf:"bytes,7,opt,name=synced,proto3,oneof"`
 }
 
+type Reply_DiskUse struct {
+	DiskUse *DiskUse `protobuf:"bytes,40,opt,name=disk_use,json=diskUse,proto3,oneof"`
+}
+
+type Reply_DiskGrowth struct {
+	DiskGrowth *DiskGrowth `protobuf:"bytes,41,opt,name=disk_growth,json=diskGrowth,proto3,oneof"`
+}
+
+type Reply_FileStat struct {
+	FileStat *FileStat `protobuf:"bytes,8,opt,name=file_stat,json=fileStat,proto3,oneof"`
+}
+
+type Reply_Keys struct {
+	Keys *Keys `protobuf:"bytes,9,opt,name=keys,proto3,oneof"`
+}
+
 func (*Reply_Info) isReply_Result() {}
 
 func (*Reply_MainExit) isReply_Result() {}
@@ -920,6 +1241,14 @@ func (*Reply_Onlined) isReply_Result() {}
 func (*Reply_File) isReply_Result() {}
 
 func (*Reply_Synced) isReply_Result() {}
+
+func (*Reply_DiskUse) isReply_Result() {}
+
+func (*Reply_DiskGrowth) isReply_Result() {}
+
+func (*Reply_FileStat) isReply_Result() {}
+
+func (*Reply_Keys) isReply_Result() {}
 
 // InfoRequest is answered with Info.
 type InfoRequest struct {
@@ -971,8 +1300,14 @@ type Info struct {
 	MemoryTotalBytes     uint64        `protobuf:"varint,8,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
 	MemoryAvailableBytes uint64        `protobuf:"varint,9,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
 	Filesystems          []*Filesystem `protobuf:"bytes,10,rep,name=filesystems,proto3" json:"filesystems,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// From here on: of agents with the feature "guest-calls". ID and VERSION_ID of os-release, and uname -m.
+	OsId          string       `protobuf:"bytes,11,opt,name=os_id,json=osId,proto3" json:"os_id,omitempty"`
+	OsVersion     string       `protobuf:"bytes,12,opt,name=os_version,json=osVersion,proto3" json:"os_version,omitempty"`
+	Machine       string       `protobuf:"bytes,13,opt,name=machine,proto3" json:"machine,omitempty"`
+	Logins        []*Login     `protobuf:"bytes,14,rep,name=logins,proto3" json:"logins,omitempty"`
+	Interfaces    []*Interface `protobuf:"bytes,15,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Info) Reset() {
@@ -1075,6 +1410,172 @@ func (x *Info) GetFilesystems() []*Filesystem {
 	return nil
 }
 
+func (x *Info) GetOsId() string {
+	if x != nil {
+		return x.OsId
+	}
+	return ""
+}
+
+func (x *Info) GetOsVersion() string {
+	if x != nil {
+		return x.OsVersion
+	}
+	return ""
+}
+
+func (x *Info) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Info) GetLogins() []*Login {
+	if x != nil {
+		return x.Logins
+	}
+	return nil
+}
+
+func (x *Info) GetInterfaces() []*Interface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+// Login is a user who is logged in.
+type Login struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Terminal      string                 `protobuf:"bytes,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	AtUnixNano    int64                  `protobuf:"varint,4,opt,name=at_unix_nano,json=atUnixNano,proto3" json:"at_unix_nano,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Login) Reset() {
+	*x = Login{}
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Login) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Login) ProtoMessage() {}
+
+func (x *Login) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Login.ProtoReflect.Descriptor instead.
+func (*Login) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Login) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Login) GetTerminal() string {
+	if x != nil {
+		return x.Terminal
+	}
+	return ""
+}
+
+func (x *Login) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Login) GetAtUnixNano() int64 {
+	if x != nil {
+		return x.AtUnixNano
+	}
+	return 0
+}
+
+type Interface struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "02:00:00:00:00:01", "" for none.
+	Mac string `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
+	// With the length of the prefix.
+	Addresses     []string `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interface) Reset() {
+	*x = Interface{}
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interface) ProtoMessage() {}
+
+func (x *Interface) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interface.ProtoReflect.Descriptor instead.
+func (*Interface) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Interface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Interface) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *Interface) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type Filesystem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Device        string                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
@@ -1089,7 +1590,7 @@ type Filesystem struct {
 
 func (x *Filesystem) Reset() {
 	*x = Filesystem{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1602,7 @@ func (x *Filesystem) String() string {
 func (*Filesystem) ProtoMessage() {}
 
 func (x *Filesystem) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1615,7 @@ func (x *Filesystem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filesystem.ProtoReflect.Descriptor instead.
 func (*Filesystem) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Filesystem) GetDevice() string {
@@ -1180,7 +1681,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1693,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1706,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Process) GetArgs() []string {
@@ -1267,7 +1768,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1780,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1793,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -1339,7 +1840,7 @@ type Security struct {
 
 func (x *Security) Reset() {
 	*x = Security{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1852,7 @@ func (x *Security) String() string {
 func (*Security) ProtoMessage() {}
 
 func (x *Security) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1865,7 @@ func (x *Security) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Security.ProtoReflect.Descriptor instead.
 func (*Security) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Security) GetUser() string {
@@ -1474,7 +1975,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1987,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +2000,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExecRequest) GetProcess() *Process {
@@ -1537,7 +2038,7 @@ type ToProcess struct {
 
 func (x *ToProcess) Reset() {
 	*x = ToProcess{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +2050,7 @@ func (x *ToProcess) String() string {
 func (*ToProcess) ProtoMessage() {}
 
 func (x *ToProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +2063,7 @@ func (x *ToProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToProcess.ProtoReflect.Descriptor instead.
 func (*ToProcess) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ToProcess) GetWhat() isToProcess_What {
@@ -1635,7 +2136,7 @@ type FromProcess struct {
 
 func (x *FromProcess) Reset() {
 	*x = FromProcess{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +2148,7 @@ func (x *FromProcess) String() string {
 func (*FromProcess) ProtoMessage() {}
 
 func (x *FromProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +2161,7 @@ func (x *FromProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromProcess.ProtoReflect.Descriptor instead.
 func (*FromProcess) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FromProcess) GetWhat() isFromProcess_What {
@@ -1735,7 +2236,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +2248,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +2261,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1817,7 +2318,7 @@ type StartMainRequest struct {
 
 func (x *StartMainRequest) Reset() {
 	*x = StartMainRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2330,7 @@ func (x *StartMainRequest) String() string {
 func (*StartMainRequest) ProtoMessage() {}
 
 func (x *StartMainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2343,7 @@ func (x *StartMainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartMainRequest.ProtoReflect.Descriptor instead.
 func (*StartMainRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StartMainRequest) GetId() string {
@@ -1891,7 +2392,7 @@ type WaitMainRequest struct {
 
 func (x *WaitMainRequest) Reset() {
 	*x = WaitMainRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2404,7 @@ func (x *WaitMainRequest) String() string {
 func (*WaitMainRequest) ProtoMessage() {}
 
 func (x *WaitMainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2417,7 @@ func (x *WaitMainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitMainRequest.ProtoReflect.Descriptor instead.
 func (*WaitMainRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WaitMainRequest) GetId() string {
@@ -1939,7 +2440,7 @@ type MainExit struct {
 
 func (x *MainExit) Reset() {
 	*x = MainExit{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2452,7 @@ func (x *MainExit) String() string {
 func (*MainExit) ProtoMessage() {}
 
 func (x *MainExit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2465,7 @@ func (x *MainExit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MainExit.ProtoReflect.Descriptor instead.
 func (*MainExit) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MainExit) GetId() string {
@@ -2007,7 +2508,7 @@ type AckMainRequest struct {
 
 func (x *AckMainRequest) Reset() {
 	*x = AckMainRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2520,7 @@ func (x *AckMainRequest) String() string {
 func (*AckMainRequest) ProtoMessage() {}
 
 func (x *AckMainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2533,7 @@ func (x *AckMainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMainRequest.ProtoReflect.Descriptor instead.
 func (*AckMainRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AckMainRequest) GetId() string {
@@ -2060,7 +2561,7 @@ type SignalMainRequest struct {
 
 func (x *SignalMainRequest) Reset() {
 	*x = SignalMainRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2573,7 @@ func (x *SignalMainRequest) String() string {
 func (*SignalMainRequest) ProtoMessage() {}
 
 func (x *SignalMainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2586,7 @@ func (x *SignalMainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalMainRequest.ProtoReflect.Descriptor instead.
 func (*SignalMainRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignalMainRequest) GetId() string {
@@ -2114,7 +2615,7 @@ type AttachMainRequest struct {
 
 func (x *AttachMainRequest) Reset() {
 	*x = AttachMainRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2627,7 @@ func (x *AttachMainRequest) String() string {
 func (*AttachMainRequest) ProtoMessage() {}
 
 func (x *AttachMainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2640,7 @@ func (x *AttachMainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachMainRequest.ProtoReflect.Descriptor instead.
 func (*AttachMainRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AttachMainRequest) GetId() string {
@@ -2162,7 +2663,7 @@ type DialRequest struct {
 
 func (x *DialRequest) Reset() {
 	*x = DialRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2675,7 @@ func (x *DialRequest) String() string {
 func (*DialRequest) ProtoMessage() {}
 
 func (x *DialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2688,7 @@ func (x *DialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialRequest.ProtoReflect.Descriptor instead.
 func (*DialRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DialRequest) GetNetwork() string {
@@ -2217,7 +2718,7 @@ type SetupRequest struct {
 
 func (x *SetupRequest) Reset() {
 	*x = SetupRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2730,7 @@ func (x *SetupRequest) String() string {
 func (*SetupRequest) ProtoMessage() {}
 
 func (x *SetupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2743,7 @@ func (x *SetupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupRequest.ProtoReflect.Descriptor instead.
 func (*SetupRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetupRequest) GetHostname() string {
@@ -2286,7 +2787,7 @@ type SyncFilesRequest struct {
 
 func (x *SyncFilesRequest) Reset() {
 	*x = SyncFilesRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2799,7 @@ func (x *SyncFilesRequest) String() string {
 func (*SyncFilesRequest) ProtoMessage() {}
 
 func (x *SyncFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2812,7 @@ func (x *SyncFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFilesRequest.ProtoReflect.Descriptor instead.
 func (*SyncFilesRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SyncFilesRequest) GetPath() string {
@@ -2366,7 +2867,7 @@ type FileEntry struct {
 
 func (x *FileEntry) Reset() {
 	*x = FileEntry{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2879,7 @@ func (x *FileEntry) String() string {
 func (*FileEntry) ProtoMessage() {}
 
 func (x *FileEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2892,7 @@ func (x *FileEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileEntry.ProtoReflect.Descriptor instead.
 func (*FileEntry) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FileEntry) GetPath() string {
@@ -2447,7 +2948,7 @@ type FileChunk struct {
 
 func (x *FileChunk) Reset() {
 	*x = FileChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2960,7 @@ func (x *FileChunk) String() string {
 func (*FileChunk) ProtoMessage() {}
 
 func (x *FileChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2973,7 @@ func (x *FileChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileChunk.ProtoReflect.Descriptor instead.
 func (*FileChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FileChunk) GetData() []byte {
@@ -2497,7 +2998,7 @@ type Synced struct {
 
 func (x *Synced) Reset() {
 	*x = Synced{}
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +3010,7 @@ func (x *Synced) String() string {
 func (*Synced) ProtoMessage() {}
 
 func (x *Synced) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +3023,7 @@ func (x *Synced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Synced.ProtoReflect.Descriptor instead.
 func (*Synced) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 // WatchFilesRequest tells of files that the guest changes. After the Reply a FileChange
@@ -2536,7 +3037,7 @@ type WatchFilesRequest struct {
 
 func (x *WatchFilesRequest) Reset() {
 	*x = WatchFilesRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +3049,7 @@ func (x *WatchFilesRequest) String() string {
 func (*WatchFilesRequest) ProtoMessage() {}
 
 func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +3062,7 @@ func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesRequest.ProtoReflect.Descriptor instead.
 func (*WatchFilesRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchFilesRequest) GetPaths() []string {
@@ -2586,7 +3087,7 @@ type FileChange struct {
 
 func (x *FileChange) Reset() {
 	*x = FileChange{}
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +3099,7 @@ func (x *FileChange) String() string {
 func (*FileChange) ProtoMessage() {}
 
 func (x *FileChange) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +3112,7 @@ func (x *FileChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileChange.ProtoReflect.Descriptor instead.
 func (*FileChange) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FileChange) GetPath() string {
@@ -2658,7 +3159,7 @@ type PowerRequest struct {
 
 func (x *PowerRequest) Reset() {
 	*x = PowerRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +3171,7 @@ func (x *PowerRequest) String() string {
 func (*PowerRequest) ProtoMessage() {}
 
 func (x *PowerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +3184,7 @@ func (x *PowerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerRequest.ProtoReflect.Descriptor instead.
 func (*PowerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PowerRequest) GetAction() PowerRequest_Action {
@@ -2706,7 +3207,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +3219,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +3232,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReadFileRequest) GetPath() string {
@@ -2766,7 +3267,7 @@ type FileContent struct {
 
 func (x *FileContent) Reset() {
 	*x = FileContent{}
-	mi := &file_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +3279,7 @@ func (x *FileContent) String() string {
 func (*FileContent) ProtoMessage() {}
 
 func (x *FileContent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +3292,7 @@ func (x *FileContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileContent.ProtoReflect.Descriptor instead.
 func (*FileContent) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FileContent) GetData() []byte {
@@ -2828,7 +3329,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3341,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +3354,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WriteFileRequest) GetPath() string {
@@ -2895,7 +3396,7 @@ type FreezeRequest struct {
 
 func (x *FreezeRequest) Reset() {
 	*x = FreezeRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +3408,7 @@ func (x *FreezeRequest) String() string {
 func (*FreezeRequest) ProtoMessage() {}
 
 func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3421,7 @@ func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeRequest.ProtoReflect.Descriptor instead.
 func (*FreezeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FreezeRequest) GetTimeoutNano() int64 {
@@ -2939,7 +3440,7 @@ type Frozen struct {
 
 func (x *Frozen) Reset() {
 	*x = Frozen{}
-	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +3452,7 @@ func (x *Frozen) String() string {
 func (*Frozen) ProtoMessage() {}
 
 func (x *Frozen) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +3465,7 @@ func (x *Frozen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frozen.ProtoReflect.Descriptor instead.
 func (*Frozen) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Frozen) GetMountPoints() []string {
@@ -2983,7 +3484,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3496,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3509,53 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+}
+
+// SetClockRequest sets the guest's clock, unless it goes right already. Of agents with the feature "clock".
+type SetClockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nanoseconds since 1970 (UTC).
+	UnixNano      int64 `protobuf:"varint,1,opt,name=unix_nano,json=unixNano,proto3" json:"unix_nano,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetClockRequest) Reset() {
+	*x = SetClockRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetClockRequest) ProtoMessage() {}
+
+func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
+func (*SetClockRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *SetClockRequest) GetUnixNano() int64 {
+	if x != nil {
+		return x.UnixNano
+	}
+	return 0
 }
 
 // OnlineRequest brings CPUs and memory into use that were plugged.
@@ -3020,7 +3567,7 @@ type OnlineRequest struct {
 
 func (x *OnlineRequest) Reset() {
 	*x = OnlineRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3579,7 @@ func (x *OnlineRequest) String() string {
 func (*OnlineRequest) ProtoMessage() {}
 
 func (x *OnlineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3592,7 @@ func (x *OnlineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OnlineRequest.ProtoReflect.Descriptor instead.
 func (*OnlineRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 type Onlined struct {
@@ -3058,7 +3605,7 @@ type Onlined struct {
 
 func (x *Onlined) Reset() {
 	*x = Onlined{}
-	mi := &file_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3617,7 @@ func (x *Onlined) String() string {
 func (*Onlined) ProtoMessage() {}
 
 func (x *Onlined) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3630,7 @@ func (x *Onlined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Onlined.ProtoReflect.Descriptor instead.
 func (*Onlined) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Onlined) GetCpus() uint32 {
@@ -3113,7 +3660,7 @@ type MountSharesRequest struct {
 
 func (x *MountSharesRequest) Reset() {
 	*x = MountSharesRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3672,7 @@ func (x *MountSharesRequest) String() string {
 func (*MountSharesRequest) ProtoMessage() {}
 
 func (x *MountSharesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3685,7 @@ func (x *MountSharesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountSharesRequest.ProtoReflect.Descriptor instead.
 func (*MountSharesRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MountSharesRequest) GetTag() string {
@@ -3174,7 +3721,7 @@ type ShareMount struct {
 
 func (x *ShareMount) Reset() {
 	*x = ShareMount{}
-	mi := &file_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3733,7 @@ func (x *ShareMount) String() string {
 func (*ShareMount) ProtoMessage() {}
 
 func (x *ShareMount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3746,7 @@ func (x *ShareMount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareMount.ProtoReflect.Descriptor instead.
 func (*ShareMount) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ShareMount) GetSource() string {
@@ -3233,7 +3780,7 @@ type UnmountSharesRequest struct {
 
 func (x *UnmountSharesRequest) Reset() {
 	*x = UnmountSharesRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3792,7 @@ func (x *UnmountSharesRequest) String() string {
 func (*UnmountSharesRequest) ProtoMessage() {}
 
 func (x *UnmountSharesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3805,7 @@ func (x *UnmountSharesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountSharesRequest.ProtoReflect.Descriptor instead.
 func (*UnmountSharesRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UnmountSharesRequest) GetTag() string {
@@ -3266,6 +3813,920 @@ func (x *UnmountSharesRequest) GetTag() string {
 		return x.Tag
 	}
 	return ""
+}
+
+// DiskUseRequest asks what uses the disk with that serial number. NOT_FOUND if the guest has none.
+type DiskUseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskUseRequest) Reset() {
+	*x = DiskUseRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskUseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskUseRequest) ProtoMessage() {}
+
+func (x *DiskUseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskUseRequest.ProtoReflect.Descriptor instead.
+func (*DiskUseRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *DiskUseRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+type DiskUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What uses it, such as where it is mounted, for people; "" for nothing.
+	Use           string `protobuf:"bytes,1,opt,name=use,proto3" json:"use,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskUse) Reset() {
+	*x = DiskUse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskUse) ProtoMessage() {}
+
+func (x *DiskUse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskUse.ProtoReflect.Descriptor instead.
+func (*DiskUse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *DiskUse) GetUse() string {
+	if x != nil {
+		return x.Use
+	}
+	return ""
+}
+
+// GrowDiskRequest has the mounted file system on a disk take all of the disk, which has so many bytes or will have when the
+// guest has noticed. Idempotent. NOT_FOUND as above.
+type GrowDiskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	SizeBytes     int64                  `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowDiskRequest) Reset() {
+	*x = GrowDiskRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowDiskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowDiskRequest) ProtoMessage() {}
+
+func (x *GrowDiskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowDiskRequest.ProtoReflect.Descriptor instead.
+func (*GrowDiskRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *GrowDiskRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *GrowDiskRequest) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+type DiskGrowth struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome DiskGrowth_Outcome     `protobuf:"varint,1,opt,name=outcome,proto3,enum=vmlet.agent.v1.DiskGrowth_Outcome" json:"outcome,omitempty"`
+	// What was grown, or why nothing was, for people.
+	Detail        string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskGrowth) Reset() {
+	*x = DiskGrowth{}
+	mi := &file_agent_v1_agent_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskGrowth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskGrowth) ProtoMessage() {}
+
+func (x *DiskGrowth) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskGrowth.ProtoReflect.Descriptor instead.
+func (*DiskGrowth) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *DiskGrowth) GetOutcome() DiskGrowth_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return DiskGrowth_UNKNOWN
+}
+
+func (x *DiskGrowth) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// SetNICsRequest says what the guest's Ethernet interfaces with these MACs are: each gets its name, MTU, addresses and routes,
+// and is up. Packets from one of its addresses leave by it. One that is not there yet is waited for: UNAVAILABLE if it does not come. What was said before of
+// interfaces that are not named any more is forgotten; others are left alone. Idempotent.
+type SetNICsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Nics  []*NIC                 `protobuf:"bytes,1,rep,name=nics,proto3" json:"nics,omitempty"`
+	// How long interfaces are waited for.
+	WaitNano      int64 `protobuf:"varint,2,opt,name=wait_nano,json=waitNano,proto3" json:"wait_nano,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNICsRequest) Reset() {
+	*x = SetNICsRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNICsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNICsRequest) ProtoMessage() {}
+
+func (x *SetNICsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNICsRequest.ProtoReflect.Descriptor instead.
+func (*SetNICsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *SetNICsRequest) GetNics() []*NIC {
+	if x != nil {
+		return x.Nics
+	}
+	return nil
+}
+
+func (x *SetNICsRequest) GetWaitNano() int64 {
+	if x != nil {
+		return x.WaitNano
+	}
+	return 0
+}
+
+type NIC struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As "02:00:00:12:34:56".
+	Mac  string `protobuf:"bytes,1,opt,name=mac,proto3" json:"mac,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Mtu  uint32 `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// With the length of the network.
+	Addresses []string    `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Routes    []*NICRoute `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`
+	// The routers that CNI named beside the addresses: the way out for packets from these, where no route says another.
+	Gateways      []string `protobuf:"bytes,6,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NIC) Reset() {
+	*x = NIC{}
+	mi := &file_agent_v1_agent_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NIC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NIC) ProtoMessage() {}
+
+func (x *NIC) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NIC.ProtoReflect.Descriptor instead.
+func (*NIC) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *NIC) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *NIC) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NIC) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *NIC) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *NIC) GetRoutes() []*NICRoute {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *NIC) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+// ReaddressRequest gives the interface that has one MAC and these addresses another MAC and others: after its guest's memory
+// has come to another network. Its name and all else of it stay. Idempotent. UNAVAILABLE if no interface has either MAC.
+type ReaddressRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	FormerMac string                 `protobuf:"bytes,1,opt,name=former_mac,json=formerMac,proto3" json:"former_mac,omitempty"`
+	// With the length of the network.
+	FormerAddresses []string `protobuf:"bytes,2,rep,name=former_addresses,json=formerAddresses,proto3" json:"former_addresses,omitempty"`
+	// name and mtu mean nothing here.
+	Now           *NIC `protobuf:"bytes,3,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReaddressRequest) Reset() {
+	*x = ReaddressRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReaddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReaddressRequest) ProtoMessage() {}
+
+func (x *ReaddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReaddressRequest.ProtoReflect.Descriptor instead.
+func (*ReaddressRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ReaddressRequest) GetFormerMac() string {
+	if x != nil {
+		return x.FormerMac
+	}
+	return ""
+}
+
+func (x *ReaddressRequest) GetFormerAddresses() []string {
+	if x != nil {
+		return x.FormerAddresses
+	}
+	return nil
+}
+
+func (x *ReaddressRequest) GetNow() *NIC {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
+type NICRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	To    string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	// "" for what is on the link.
+	Via           string `protobuf:"bytes,2,opt,name=via,proto3" json:"via,omitempty"`
+	Mtu           uint32 `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Metric        uint32 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NICRoute) Reset() {
+	*x = NICRoute{}
+	mi := &file_agent_v1_agent_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NICRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NICRoute) ProtoMessage() {}
+
+func (x *NICRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NICRoute.ProtoReflect.Descriptor instead.
+func (*NICRoute) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *NICRoute) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *NICRoute) GetVia() string {
+	if x != nil {
+		return x.Via
+	}
+	return ""
+}
+
+func (x *NICRoute) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *NICRoute) GetMetric() uint32 {
+	if x != nil {
+		return x.Metric
+	}
+	return 0
+}
+
+// GetFileRequest reads a regular file. It is answered with FileStat, then FileChunks, at least one.
+type GetFileRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Offset uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Most bytes, 0 for up to the file's size, or for 16 MiB of a file that has none.
+	Limit         uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFileRequest) Reset() {
+	*x = GetFileRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFileRequest) ProtoMessage() {}
+
+func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFileRequest.ProtoReflect.Descriptor instead.
+func (*GetFileRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *GetFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *GetFileRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *GetFileRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type FileStat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Size  uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// Permission bits, 12 of them.
+	Mode             uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid              uint32 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid              uint32 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
+	ModifiedUnixNano int64  `protobuf:"varint,5,opt,name=modified_unix_nano,json=modifiedUnixNano,proto3" json:"modified_unix_nano,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *FileStat) Reset() {
+	*x = FileStat{}
+	mi := &file_agent_v1_agent_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileStat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileStat) ProtoMessage() {}
+
+func (x *FileStat) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileStat.ProtoReflect.Descriptor instead.
+func (*FileStat) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *FileStat) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileStat) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *FileStat) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *FileStat) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *FileStat) GetModifiedUnixNano() int64 {
+	if x != nil {
+		return x.ModifiedUnixNano
+	}
+	return 0
+}
+
+// PutFileRequest writes a file, whole or not at all. The agent answers with a Reply when it is ready to take FileChunks,
+// at least one, and with another one when the file is in its place.
+type PutFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Permission bits, 12 of them.
+	Mode uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid  uint32 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid  uint32 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
+	// ALREADY_EXISTS without, if there is one.
+	Overwrite bool `protobuf:"varint,5,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	// Make the folders that are missing.
+	Parents       bool `protobuf:"varint,6,opt,name=parents,proto3" json:"parents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutFileRequest) Reset() {
+	*x = PutFileRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutFileRequest) ProtoMessage() {}
+
+func (x *PutFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutFileRequest.ProtoReflect.Descriptor instead.
+func (*PutFileRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *PutFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PutFileRequest) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *PutFileRequest) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *PutFileRequest) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *PutFileRequest) GetOverwrite() bool {
+	if x != nil {
+		return x.Overwrite
+	}
+	return false
+}
+
+func (x *PutFileRequest) GetParents() bool {
+	if x != nil {
+		return x.Parents
+	}
+	return false
+}
+
+// GetKeysRequest is answered with the Keys of a user's ~/.ssh/authorized_keys.
+type GetKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeysRequest) Reset() {
+	*x = GetKeysRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetKeysRequest) ProtoMessage() {}
+
+func (x *GetKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeysRequest.ProtoReflect.Descriptor instead.
+func (*GetKeysRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *GetKeysRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type Keys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lines without blank ones and comments.
+	Lines         []string `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Keys) Reset() {
+	*x = Keys{}
+	mi := &file_agent_v1_agent_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Keys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Keys) ProtoMessage() {}
+
+func (x *Keys) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Keys.ProtoReflect.Descriptor instead.
+func (*Keys) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Keys) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+// SetKeysRequest changes a user's ~/.ssh/authorized_keys, with the rights of that user.
+type SetKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Lines         []string               `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
+	Mode          SetKeysRequest_Mode    `protobuf:"varint,3,opt,name=mode,proto3,enum=vmlet.agent.v1.SetKeysRequest_Mode" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetKeysRequest) Reset() {
+	*x = SetKeysRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetKeysRequest) ProtoMessage() {}
+
+func (x *SetKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetKeysRequest.ProtoReflect.Descriptor instead.
+func (*SetKeysRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *SetKeysRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SetKeysRequest) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *SetKeysRequest) GetMode() SetKeysRequest_Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return SetKeysRequest_NONE
+}
+
+// SetPasswordRequest gives a user another password, by chpasswd(8). It is secret.
+type SetPasswordRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	User     string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Password string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// The password is a hash of crypt(3)'s.
+	Crypted       bool `protobuf:"varint,3,opt,name=crypted,proto3" json:"crypted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPasswordRequest) Reset() {
+	*x = SetPasswordRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPasswordRequest) ProtoMessage() {}
+
+func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
+func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *SetPasswordRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SetPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *SetPasswordRequest) GetCrypted() bool {
+	if x != nil {
+		return x.Crypted
+	}
+	return false
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -3299,7 +4760,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vUNAVAILABLE\x10\x05\x12\x11\n" +
 	"\rUNIMPLEMENTED\x10\x06\x12\x16\n" +
 	"\x12RESOURCE_EXHAUSTED\x10\a\x12\x15\n" +
-	"\x11PERMISSION_DENIED\x10\b\"\xab\t\n" +
+	"\x11PERMISSION_DENIED\x10\b\"\xa4\x0e\n" +
 	"\aRequest\x121\n" +
 	"\x04info\x18\x01 \x01(\v2\x1b.vmlet.agent.v1.InfoRequestH\x00R\x04info\x121\n" +
 	"\x04exec\x18\x02 \x01(\v2\x1b.vmlet.agent.v1.ExecRequestH\x00R\x04exec\x12A\n" +
@@ -3326,8 +4787,18 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04thaw\x18\x10 \x01(\v2\x1b.vmlet.agent.v1.ThawRequestH\x00R\x04thaw\x127\n" +
 	"\x06online\x18\x11 \x01(\v2\x1d.vmlet.agent.v1.OnlineRequestH\x00R\x06online\x12G\n" +
 	"\fmount_shares\x18\x12 \x01(\v2\".vmlet.agent.v1.MountSharesRequestH\x00R\vmountShares\x12M\n" +
-	"\x0eunmount_shares\x18\x13 \x01(\v2$.vmlet.agent.v1.UnmountSharesRequestH\x00R\runmountSharesB\x06\n" +
-	"\x04call\"\xef\x02\n" +
+	"\x0eunmount_shares\x18\x13 \x01(\v2$.vmlet.agent.v1.UnmountSharesRequestH\x00R\runmountShares\x12;\n" +
+	"\bdisk_use\x18( \x01(\v2\x1e.vmlet.agent.v1.DiskUseRequestH\x00R\adiskUse\x12>\n" +
+	"\tgrow_disk\x18) \x01(\v2\x1f.vmlet.agent.v1.GrowDiskRequestH\x00R\bgrowDisk\x12;\n" +
+	"\bset_nics\x18\x1e \x01(\v2\x1e.vmlet.agent.v1.SetNICsRequestH\x00R\asetNics\x12@\n" +
+	"\treaddress\x183 \x01(\v2 .vmlet.agent.v1.ReaddressRequestH\x00R\treaddress\x12;\n" +
+	"\bget_file\x18\x14 \x01(\v2\x1e.vmlet.agent.v1.GetFileRequestH\x00R\agetFile\x12;\n" +
+	"\bput_file\x18\x15 \x01(\v2\x1e.vmlet.agent.v1.PutFileRequestH\x00R\aputFile\x12;\n" +
+	"\bget_keys\x18\x16 \x01(\v2\x1e.vmlet.agent.v1.GetKeysRequestH\x00R\agetKeys\x12;\n" +
+	"\bset_keys\x18\x17 \x01(\v2\x1e.vmlet.agent.v1.SetKeysRequestH\x00R\asetKeys\x12G\n" +
+	"\fset_password\x18\x18 \x01(\v2\".vmlet.agent.v1.SetPasswordRequestH\x00R\vsetPassword\x12>\n" +
+	"\tset_clock\x182 \x01(\v2\x1f.vmlet.agent.v1.SetClockRequestH\x00R\bsetClockB\x06\n" +
+	"\x04call\"\xc9\x04\n" +
 	"\x05Reply\x12+\n" +
 	"\x05error\x18\x01 \x01(\v2\x15.vmlet.agent.v1.ErrorR\x05error\x12*\n" +
 	"\x04info\x18\x02 \x01(\v2\x14.vmlet.agent.v1.InfoH\x00R\x04info\x127\n" +
@@ -3335,9 +4806,14 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06frozen\x18\x04 \x01(\v2\x16.vmlet.agent.v1.FrozenH\x00R\x06frozen\x123\n" +
 	"\aonlined\x18\x05 \x01(\v2\x17.vmlet.agent.v1.OnlinedH\x00R\aonlined\x121\n" +
 	"\x04file\x18\x06 \x01(\v2\x1b.vmlet.agent.v1.FileContentH\x00R\x04file\x120\n" +
-	"\x06synced\x18\a \x01(\v2\x16.vmlet.agent.v1.SyncedH\x00R\x06syncedB\b\n" +
+	"\x06synced\x18\a \x01(\v2\x16.vmlet.agent.v1.SyncedH\x00R\x06synced\x124\n" +
+	"\bdisk_use\x18( \x01(\v2\x17.vmlet.agent.v1.DiskUseH\x00R\adiskUse\x12=\n" +
+	"\vdisk_growth\x18) \x01(\v2\x1a.vmlet.agent.v1.DiskGrowthH\x00R\n" +
+	"diskGrowth\x127\n" +
+	"\tfile_stat\x18\b \x01(\v2\x18.vmlet.agent.v1.FileStatH\x00R\bfileStat\x12*\n" +
+	"\x04keys\x18\t \x01(\v2\x14.vmlet.agent.v1.KeysH\x00R\x04keysB\b\n" +
 	"\x06result\"\r\n" +
-	"\vInfoRequest\"\xef\x02\n" +
+	"\vInfoRequest\"\xa7\x04\n" +
 	"\x04Info\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x16\n" +
@@ -3351,7 +4827,25 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x12memory_total_bytes\x18\b \x01(\x04R\x10memoryTotalBytes\x124\n" +
 	"\x16memory_available_bytes\x18\t \x01(\x04R\x14memoryAvailableBytes\x12<\n" +
 	"\vfilesystems\x18\n" +
-	" \x03(\v2\x1a.vmlet.agent.v1.FilesystemR\vfilesystems\"\xba\x01\n" +
+	" \x03(\v2\x1a.vmlet.agent.v1.FilesystemR\vfilesystems\x12\x13\n" +
+	"\x05os_id\x18\v \x01(\tR\x04osId\x12\x1d\n" +
+	"\n" +
+	"os_version\x18\f \x01(\tR\tosVersion\x12\x18\n" +
+	"\amachine\x18\r \x01(\tR\amachine\x12-\n" +
+	"\x06logins\x18\x0e \x03(\v2\x15.vmlet.agent.v1.LoginR\x06logins\x129\n" +
+	"\n" +
+	"interfaces\x18\x0f \x03(\v2\x19.vmlet.agent.v1.InterfaceR\n" +
+	"interfaces\"m\n" +
+	"\x05Login\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1a\n" +
+	"\bterminal\x18\x02 \x01(\tR\bterminal\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12 \n" +
+	"\fat_unix_nano\x18\x04 \x01(\x03R\n" +
+	"atUnixNano\"O\n" +
+	"\tInterface\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\"\xba\x01\n" +
 	"\n" +
 	"Filesystem\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\x12\x1f\n" +
@@ -3498,7 +4992,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\ftimeout_nano\x18\x01 \x01(\x03R\vtimeoutNano\"+\n" +
 	"\x06Frozen\x12!\n" +
 	"\fmount_points\x18\x01 \x03(\tR\vmountPoints\"\r\n" +
-	"\vThawRequest\"\x0f\n" +
+	"\vThawRequest\".\n" +
+	"\x0fSetClockRequest\x12\x1b\n" +
+	"\tunix_nano\x18\x01 \x01(\x03R\bunixNano\"\x0f\n" +
 	"\rOnlineRequest\"B\n" +
 	"\aOnlined\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12#\n" +
@@ -3513,7 +5009,80 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
 	"\breadonly\x18\x03 \x01(\bR\breadonly\"(\n" +
 	"\x14UnmountSharesRequest\x12\x10\n" +
-	"\x03tag\x18\x01 \x01(\tR\x03tagB/Z-github.com/vmlet/vmlet/proto/agent/v1;agentv1b\x06proto3"
+	"\x03tag\x18\x01 \x01(\tR\x03tag\"(\n" +
+	"\x0eDiskUseRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\"\x1b\n" +
+	"\aDiskUse\x12\x10\n" +
+	"\x03use\x18\x01 \x01(\tR\x03use\"H\n" +
+	"\x0fGrowDiskRequest\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\"\x9e\x01\n" +
+	"\n" +
+	"DiskGrowth\x12<\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\".vmlet.agent.v1.DiskGrowth.OutcomeR\aoutcome\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\":\n" +
+	"\aOutcome\x12\v\n" +
+	"\aUNKNOWN\x10\x00\x12\t\n" +
+	"\x05GROWN\x10\x01\x12\v\n" +
+	"\aSKIPPED\x10\x02\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x03\"V\n" +
+	"\x0eSetNICsRequest\x12'\n" +
+	"\x04nics\x18\x01 \x03(\v2\x13.vmlet.agent.v1.NICR\x04nics\x12\x1b\n" +
+	"\twait_nano\x18\x02 \x01(\x03R\bwaitNano\"\xa9\x01\n" +
+	"\x03NIC\x12\x10\n" +
+	"\x03mac\x18\x01 \x01(\tR\x03mac\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x120\n" +
+	"\x06routes\x18\x05 \x03(\v2\x18.vmlet.agent.v1.NICRouteR\x06routes\x12\x1a\n" +
+	"\bgateways\x18\x06 \x03(\tR\bgateways\"\x83\x01\n" +
+	"\x10ReaddressRequest\x12\x1d\n" +
+	"\n" +
+	"former_mac\x18\x01 \x01(\tR\tformerMac\x12)\n" +
+	"\x10former_addresses\x18\x02 \x03(\tR\x0fformerAddresses\x12%\n" +
+	"\x03now\x18\x03 \x01(\v2\x13.vmlet.agent.v1.NICR\x03now\"V\n" +
+	"\bNICRoute\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x10\n" +
+	"\x03via\x18\x02 \x01(\tR\x03via\x12\x10\n" +
+	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x12\x16\n" +
+	"\x06metric\x18\x04 \x01(\rR\x06metric\"R\n" +
+	"\x0eGetFileRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\"\x84\x01\n" +
+	"\bFileStat\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\x12,\n" +
+	"\x12modified_unix_nano\x18\x05 \x01(\x03R\x10modifiedUnixNano\"\x94\x01\n" +
+	"\x0ePutFileRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x1c\n" +
+	"\toverwrite\x18\x05 \x01(\bR\toverwrite\x12\x18\n" +
+	"\aparents\x18\x06 \x01(\bR\aparents\"$\n" +
+	"\x0eGetKeysRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\"\x1c\n" +
+	"\x04Keys\x12\x14\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\"\xa7\x01\n" +
+	"\x0eSetKeysRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05lines\x18\x02 \x03(\tR\x05lines\x127\n" +
+	"\x04mode\x18\x03 \x01(\x0e2#.vmlet.agent.v1.SetKeysRequest.ModeR\x04mode\"2\n" +
+	"\x04Mode\x12\b\n" +
+	"\x04NONE\x10\x00\x12\v\n" +
+	"\aREPLACE\x10\x01\x12\a\n" +
+	"\x03ADD\x10\x02\x12\n" +
+	"\n" +
+	"\x06REMOVE\x10\x03\"^\n" +
+	"\x12SetPasswordRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x18\n" +
+	"\acrypted\x18\x03 \x01(\bR\acryptedB/Z-github.com/vmlet/vmlet/proto/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_agent_v1_agent_proto_rawDescOnce sync.Once
@@ -3527,101 +5096,142 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Error_Class)(0),             // 0: vmlet.agent.v1.Error.Class
 	(PowerRequest_Action)(0),     // 1: vmlet.agent.v1.PowerRequest.Action
-	(*Hello)(nil),                // 2: vmlet.agent.v1.Hello
-	(*Welcome)(nil),              // 3: vmlet.agent.v1.Welcome
-	(*Ready)(nil),                // 4: vmlet.agent.v1.Ready
-	(*Error)(nil),                // 5: vmlet.agent.v1.Error
-	(*Request)(nil),              // 6: vmlet.agent.v1.Request
-	(*Reply)(nil),                // 7: vmlet.agent.v1.Reply
-	(*InfoRequest)(nil),          // 8: vmlet.agent.v1.InfoRequest
-	(*Info)(nil),                 // 9: vmlet.agent.v1.Info
-	(*Filesystem)(nil),           // 10: vmlet.agent.v1.Filesystem
-	(*Process)(nil),              // 11: vmlet.agent.v1.Process
-	(*TerminalSize)(nil),         // 12: vmlet.agent.v1.TerminalSize
-	(*Security)(nil),             // 13: vmlet.agent.v1.Security
-	(*ExecRequest)(nil),          // 14: vmlet.agent.v1.ExecRequest
-	(*ToProcess)(nil),            // 15: vmlet.agent.v1.ToProcess
-	(*FromProcess)(nil),          // 16: vmlet.agent.v1.FromProcess
-	(*Exit)(nil),                 // 17: vmlet.agent.v1.Exit
-	(*StartMainRequest)(nil),     // 18: vmlet.agent.v1.StartMainRequest
-	(*WaitMainRequest)(nil),      // 19: vmlet.agent.v1.WaitMainRequest
-	(*MainExit)(nil),             // 20: vmlet.agent.v1.MainExit
-	(*AckMainRequest)(nil),       // 21: vmlet.agent.v1.AckMainRequest
-	(*SignalMainRequest)(nil),    // 22: vmlet.agent.v1.SignalMainRequest
-	(*AttachMainRequest)(nil),    // 23: vmlet.agent.v1.AttachMainRequest
-	(*DialRequest)(nil),          // 24: vmlet.agent.v1.DialRequest
-	(*SetupRequest)(nil),         // 25: vmlet.agent.v1.SetupRequest
-	(*SyncFilesRequest)(nil),     // 26: vmlet.agent.v1.SyncFilesRequest
-	(*FileEntry)(nil),            // 27: vmlet.agent.v1.FileEntry
-	(*FileChunk)(nil),            // 28: vmlet.agent.v1.FileChunk
-	(*Synced)(nil),               // 29: vmlet.agent.v1.Synced
-	(*WatchFilesRequest)(nil),    // 30: vmlet.agent.v1.WatchFilesRequest
-	(*FileChange)(nil),           // 31: vmlet.agent.v1.FileChange
-	(*PowerRequest)(nil),         // 32: vmlet.agent.v1.PowerRequest
-	(*ReadFileRequest)(nil),      // 33: vmlet.agent.v1.ReadFileRequest
-	(*FileContent)(nil),          // 34: vmlet.agent.v1.FileContent
-	(*WriteFileRequest)(nil),     // 35: vmlet.agent.v1.WriteFileRequest
-	(*FreezeRequest)(nil),        // 36: vmlet.agent.v1.FreezeRequest
-	(*Frozen)(nil),               // 37: vmlet.agent.v1.Frozen
-	(*ThawRequest)(nil),          // 38: vmlet.agent.v1.ThawRequest
-	(*OnlineRequest)(nil),        // 39: vmlet.agent.v1.OnlineRequest
-	(*Onlined)(nil),              // 40: vmlet.agent.v1.Onlined
-	(*MountSharesRequest)(nil),   // 41: vmlet.agent.v1.MountSharesRequest
-	(*ShareMount)(nil),           // 42: vmlet.agent.v1.ShareMount
-	(*UnmountSharesRequest)(nil), // 43: vmlet.agent.v1.UnmountSharesRequest
-	nil,                          // 44: vmlet.agent.v1.SetupRequest.SysctlsEntry
+	(DiskGrowth_Outcome)(0),      // 2: vmlet.agent.v1.DiskGrowth.Outcome
+	(SetKeysRequest_Mode)(0),     // 3: vmlet.agent.v1.SetKeysRequest.Mode
+	(*Hello)(nil),                // 4: vmlet.agent.v1.Hello
+	(*Welcome)(nil),              // 5: vmlet.agent.v1.Welcome
+	(*Ready)(nil),                // 6: vmlet.agent.v1.Ready
+	(*Error)(nil),                // 7: vmlet.agent.v1.Error
+	(*Request)(nil),              // 8: vmlet.agent.v1.Request
+	(*Reply)(nil),                // 9: vmlet.agent.v1.Reply
+	(*InfoRequest)(nil),          // 10: vmlet.agent.v1.InfoRequest
+	(*Info)(nil),                 // 11: vmlet.agent.v1.Info
+	(*Login)(nil),                // 12: vmlet.agent.v1.Login
+	(*Interface)(nil),            // 13: vmlet.agent.v1.Interface
+	(*Filesystem)(nil),           // 14: vmlet.agent.v1.Filesystem
+	(*Process)(nil),              // 15: vmlet.agent.v1.Process
+	(*TerminalSize)(nil),         // 16: vmlet.agent.v1.TerminalSize
+	(*Security)(nil),             // 17: vmlet.agent.v1.Security
+	(*ExecRequest)(nil),          // 18: vmlet.agent.v1.ExecRequest
+	(*ToProcess)(nil),            // 19: vmlet.agent.v1.ToProcess
+	(*FromProcess)(nil),          // 20: vmlet.agent.v1.FromProcess
+	(*Exit)(nil),                 // 21: vmlet.agent.v1.Exit
+	(*StartMainRequest)(nil),     // 22: vmlet.agent.v1.StartMainRequest
+	(*WaitMainRequest)(nil),      // 23: vmlet.agent.v1.WaitMainRequest
+	(*MainExit)(nil),             // 24: vmlet.agent.v1.MainExit
+	(*AckMainRequest)(nil),       // 25: vmlet.agent.v1.AckMainRequest
+	(*SignalMainRequest)(nil),    // 26: vmlet.agent.v1.SignalMainRequest
+	(*AttachMainRequest)(nil),    // 27: vmlet.agent.v1.AttachMainRequest
+	(*DialRequest)(nil),          // 28: vmlet.agent.v1.DialRequest
+	(*SetupRequest)(nil),         // 29: vmlet.agent.v1.SetupRequest
+	(*SyncFilesRequest)(nil),     // 30: vmlet.agent.v1.SyncFilesRequest
+	(*FileEntry)(nil),            // 31: vmlet.agent.v1.FileEntry
+	(*FileChunk)(nil),            // 32: vmlet.agent.v1.FileChunk
+	(*Synced)(nil),               // 33: vmlet.agent.v1.Synced
+	(*WatchFilesRequest)(nil),    // 34: vmlet.agent.v1.WatchFilesRequest
+	(*FileChange)(nil),           // 35: vmlet.agent.v1.FileChange
+	(*PowerRequest)(nil),         // 36: vmlet.agent.v1.PowerRequest
+	(*ReadFileRequest)(nil),      // 37: vmlet.agent.v1.ReadFileRequest
+	(*FileContent)(nil),          // 38: vmlet.agent.v1.FileContent
+	(*WriteFileRequest)(nil),     // 39: vmlet.agent.v1.WriteFileRequest
+	(*FreezeRequest)(nil),        // 40: vmlet.agent.v1.FreezeRequest
+	(*Frozen)(nil),               // 41: vmlet.agent.v1.Frozen
+	(*ThawRequest)(nil),          // 42: vmlet.agent.v1.ThawRequest
+	(*SetClockRequest)(nil),      // 43: vmlet.agent.v1.SetClockRequest
+	(*OnlineRequest)(nil),        // 44: vmlet.agent.v1.OnlineRequest
+	(*Onlined)(nil),              // 45: vmlet.agent.v1.Onlined
+	(*MountSharesRequest)(nil),   // 46: vmlet.agent.v1.MountSharesRequest
+	(*ShareMount)(nil),           // 47: vmlet.agent.v1.ShareMount
+	(*UnmountSharesRequest)(nil), // 48: vmlet.agent.v1.UnmountSharesRequest
+	(*DiskUseRequest)(nil),       // 49: vmlet.agent.v1.DiskUseRequest
+	(*DiskUse)(nil),              // 50: vmlet.agent.v1.DiskUse
+	(*GrowDiskRequest)(nil),      // 51: vmlet.agent.v1.GrowDiskRequest
+	(*DiskGrowth)(nil),           // 52: vmlet.agent.v1.DiskGrowth
+	(*SetNICsRequest)(nil),       // 53: vmlet.agent.v1.SetNICsRequest
+	(*NIC)(nil),                  // 54: vmlet.agent.v1.NIC
+	(*ReaddressRequest)(nil),     // 55: vmlet.agent.v1.ReaddressRequest
+	(*NICRoute)(nil),             // 56: vmlet.agent.v1.NICRoute
+	(*GetFileRequest)(nil),       // 57: vmlet.agent.v1.GetFileRequest
+	(*FileStat)(nil),             // 58: vmlet.agent.v1.FileStat
+	(*PutFileRequest)(nil),       // 59: vmlet.agent.v1.PutFileRequest
+	(*GetKeysRequest)(nil),       // 60: vmlet.agent.v1.GetKeysRequest
+	(*Keys)(nil),                 // 61: vmlet.agent.v1.Keys
+	(*SetKeysRequest)(nil),       // 62: vmlet.agent.v1.SetKeysRequest
+	(*SetPasswordRequest)(nil),   // 63: vmlet.agent.v1.SetPasswordRequest
+	nil,                          // 64: vmlet.agent.v1.SetupRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	5,  // 0: vmlet.agent.v1.Welcome.error:type_name -> vmlet.agent.v1.Error
+	7,  // 0: vmlet.agent.v1.Welcome.error:type_name -> vmlet.agent.v1.Error
 	0,  // 1: vmlet.agent.v1.Error.class:type_name -> vmlet.agent.v1.Error.Class
-	8,  // 2: vmlet.agent.v1.Request.info:type_name -> vmlet.agent.v1.InfoRequest
-	14, // 3: vmlet.agent.v1.Request.exec:type_name -> vmlet.agent.v1.ExecRequest
-	18, // 4: vmlet.agent.v1.Request.start_main:type_name -> vmlet.agent.v1.StartMainRequest
-	19, // 5: vmlet.agent.v1.Request.wait_main:type_name -> vmlet.agent.v1.WaitMainRequest
-	21, // 6: vmlet.agent.v1.Request.ack_main:type_name -> vmlet.agent.v1.AckMainRequest
-	22, // 7: vmlet.agent.v1.Request.signal_main:type_name -> vmlet.agent.v1.SignalMainRequest
-	23, // 8: vmlet.agent.v1.Request.attach_main:type_name -> vmlet.agent.v1.AttachMainRequest
-	24, // 9: vmlet.agent.v1.Request.dial:type_name -> vmlet.agent.v1.DialRequest
-	25, // 10: vmlet.agent.v1.Request.setup:type_name -> vmlet.agent.v1.SetupRequest
-	26, // 11: vmlet.agent.v1.Request.sync_files:type_name -> vmlet.agent.v1.SyncFilesRequest
-	30, // 12: vmlet.agent.v1.Request.watch_files:type_name -> vmlet.agent.v1.WatchFilesRequest
-	32, // 13: vmlet.agent.v1.Request.power:type_name -> vmlet.agent.v1.PowerRequest
-	33, // 14: vmlet.agent.v1.Request.read_file:type_name -> vmlet.agent.v1.ReadFileRequest
-	35, // 15: vmlet.agent.v1.Request.write_file:type_name -> vmlet.agent.v1.WriteFileRequest
-	36, // 16: vmlet.agent.v1.Request.freeze:type_name -> vmlet.agent.v1.FreezeRequest
-	38, // 17: vmlet.agent.v1.Request.thaw:type_name -> vmlet.agent.v1.ThawRequest
-	39, // 18: vmlet.agent.v1.Request.online:type_name -> vmlet.agent.v1.OnlineRequest
-	41, // 19: vmlet.agent.v1.Request.mount_shares:type_name -> vmlet.agent.v1.MountSharesRequest
-	43, // 20: vmlet.agent.v1.Request.unmount_shares:type_name -> vmlet.agent.v1.UnmountSharesRequest
-	5,  // 21: vmlet.agent.v1.Reply.error:type_name -> vmlet.agent.v1.Error
-	9,  // 22: vmlet.agent.v1.Reply.info:type_name -> vmlet.agent.v1.Info
-	20, // 23: vmlet.agent.v1.Reply.main_exit:type_name -> vmlet.agent.v1.MainExit
-	37, // 24: vmlet.agent.v1.Reply.frozen:type_name -> vmlet.agent.v1.Frozen
-	40, // 25: vmlet.agent.v1.Reply.onlined:type_name -> vmlet.agent.v1.Onlined
-	34, // 26: vmlet.agent.v1.Reply.file:type_name -> vmlet.agent.v1.FileContent
-	29, // 27: vmlet.agent.v1.Reply.synced:type_name -> vmlet.agent.v1.Synced
-	10, // 28: vmlet.agent.v1.Info.filesystems:type_name -> vmlet.agent.v1.Filesystem
-	12, // 29: vmlet.agent.v1.Process.size:type_name -> vmlet.agent.v1.TerminalSize
-	13, // 30: vmlet.agent.v1.Process.security:type_name -> vmlet.agent.v1.Security
-	11, // 31: vmlet.agent.v1.ExecRequest.process:type_name -> vmlet.agent.v1.Process
-	12, // 32: vmlet.agent.v1.ToProcess.resize:type_name -> vmlet.agent.v1.TerminalSize
-	17, // 33: vmlet.agent.v1.FromProcess.exit:type_name -> vmlet.agent.v1.Exit
-	11, // 34: vmlet.agent.v1.StartMainRequest.process:type_name -> vmlet.agent.v1.Process
-	17, // 35: vmlet.agent.v1.MainExit.exit:type_name -> vmlet.agent.v1.Exit
-	44, // 36: vmlet.agent.v1.SetupRequest.sysctls:type_name -> vmlet.agent.v1.SetupRequest.SysctlsEntry
-	27, // 37: vmlet.agent.v1.SyncFilesRequest.entries:type_name -> vmlet.agent.v1.FileEntry
-	1,  // 38: vmlet.agent.v1.PowerRequest.action:type_name -> vmlet.agent.v1.PowerRequest.Action
-	42, // 39: vmlet.agent.v1.MountSharesRequest.mounts:type_name -> vmlet.agent.v1.ShareMount
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	10, // 2: vmlet.agent.v1.Request.info:type_name -> vmlet.agent.v1.InfoRequest
+	18, // 3: vmlet.agent.v1.Request.exec:type_name -> vmlet.agent.v1.ExecRequest
+	22, // 4: vmlet.agent.v1.Request.start_main:type_name -> vmlet.agent.v1.StartMainRequest
+	23, // 5: vmlet.agent.v1.Request.wait_main:type_name -> vmlet.agent.v1.WaitMainRequest
+	25, // 6: vmlet.agent.v1.Request.ack_main:type_name -> vmlet.agent.v1.AckMainRequest
+	26, // 7: vmlet.agent.v1.Request.signal_main:type_name -> vmlet.agent.v1.SignalMainRequest
+	27, // 8: vmlet.agent.v1.Request.attach_main:type_name -> vmlet.agent.v1.AttachMainRequest
+	28, // 9: vmlet.agent.v1.Request.dial:type_name -> vmlet.agent.v1.DialRequest
+	29, // 10: vmlet.agent.v1.Request.setup:type_name -> vmlet.agent.v1.SetupRequest
+	30, // 11: vmlet.agent.v1.Request.sync_files:type_name -> vmlet.agent.v1.SyncFilesRequest
+	34, // 12: vmlet.agent.v1.Request.watch_files:type_name -> vmlet.agent.v1.WatchFilesRequest
+	36, // 13: vmlet.agent.v1.Request.power:type_name -> vmlet.agent.v1.PowerRequest
+	37, // 14: vmlet.agent.v1.Request.read_file:type_name -> vmlet.agent.v1.ReadFileRequest
+	39, // 15: vmlet.agent.v1.Request.write_file:type_name -> vmlet.agent.v1.WriteFileRequest
+	40, // 16: vmlet.agent.v1.Request.freeze:type_name -> vmlet.agent.v1.FreezeRequest
+	42, // 17: vmlet.agent.v1.Request.thaw:type_name -> vmlet.agent.v1.ThawRequest
+	44, // 18: vmlet.agent.v1.Request.online:type_name -> vmlet.agent.v1.OnlineRequest
+	46, // 19: vmlet.agent.v1.Request.mount_shares:type_name -> vmlet.agent.v1.MountSharesRequest
+	48, // 20: vmlet.agent.v1.Request.unmount_shares:type_name -> vmlet.agent.v1.UnmountSharesRequest
+	49, // 21: vmlet.agent.v1.Request.disk_use:type_name -> vmlet.agent.v1.DiskUseRequest
+	51, // 22: vmlet.agent.v1.Request.grow_disk:type_name -> vmlet.agent.v1.GrowDiskRequest
+	53, // 23: vmlet.agent.v1.Request.set_nics:type_name -> vmlet.agent.v1.SetNICsRequest
+	55, // 24: vmlet.agent.v1.Request.readdress:type_name -> vmlet.agent.v1.ReaddressRequest
+	57, // 25: vmlet.agent.v1.Request.get_file:type_name -> vmlet.agent.v1.GetFileRequest
+	59, // 26: vmlet.agent.v1.Request.put_file:type_name -> vmlet.agent.v1.PutFileRequest
+	60, // 27: vmlet.agent.v1.Request.get_keys:type_name -> vmlet.agent.v1.GetKeysRequest
+	62, // 28: vmlet.agent.v1.Request.set_keys:type_name -> vmlet.agent.v1.SetKeysRequest
+	63, // 29: vmlet.agent.v1.Request.set_password:type_name -> vmlet.agent.v1.SetPasswordRequest
+	43, // 30: vmlet.agent.v1.Request.set_clock:type_name -> vmlet.agent.v1.SetClockRequest
+	7,  // 31: vmlet.agent.v1.Reply.error:type_name -> vmlet.agent.v1.Error
+	11, // 32: vmlet.agent.v1.Reply.info:type_name -> vmlet.agent.v1.Info
+	24, // 33: vmlet.agent.v1.Reply.main_exit:type_name -> vmlet.agent.v1.MainExit
+	41, // 34: vmlet.agent.v1.Reply.frozen:type_name -> vmlet.agent.v1.Frozen
+	45, // 35: vmlet.agent.v1.Reply.onlined:type_name -> vmlet.agent.v1.Onlined
+	38, // 36: vmlet.agent.v1.Reply.file:type_name -> vmlet.agent.v1.FileContent
+	33, // 37: vmlet.agent.v1.Reply.synced:type_name -> vmlet.agent.v1.Synced
+	50, // 38: vmlet.agent.v1.Reply.disk_use:type_name -> vmlet.agent.v1.DiskUse
+	52, // 39: vmlet.agent.v1.Reply.disk_growth:type_name -> vmlet.agent.v1.DiskGrowth
+	58, // 40: vmlet.agent.v1.Reply.file_stat:type_name -> vmlet.agent.v1.FileStat
+	61, // 41: vmlet.agent.v1.Reply.keys:type_name -> vmlet.agent.v1.Keys
+	14, // 42: vmlet.agent.v1.Info.filesystems:type_name -> vmlet.agent.v1.Filesystem
+	12, // 43: vmlet.agent.v1.Info.logins:type_name -> vmlet.agent.v1.Login
+	13, // 44: vmlet.agent.v1.Info.interfaces:type_name -> vmlet.agent.v1.Interface
+	16, // 45: vmlet.agent.v1.Process.size:type_name -> vmlet.agent.v1.TerminalSize
+	17, // 46: vmlet.agent.v1.Process.security:type_name -> vmlet.agent.v1.Security
+	15, // 47: vmlet.agent.v1.ExecRequest.process:type_name -> vmlet.agent.v1.Process
+	16, // 48: vmlet.agent.v1.ToProcess.resize:type_name -> vmlet.agent.v1.TerminalSize
+	21, // 49: vmlet.agent.v1.FromProcess.exit:type_name -> vmlet.agent.v1.Exit
+	15, // 50: vmlet.agent.v1.StartMainRequest.process:type_name -> vmlet.agent.v1.Process
+	21, // 51: vmlet.agent.v1.MainExit.exit:type_name -> vmlet.agent.v1.Exit
+	64, // 52: vmlet.agent.v1.SetupRequest.sysctls:type_name -> vmlet.agent.v1.SetupRequest.SysctlsEntry
+	31, // 53: vmlet.agent.v1.SyncFilesRequest.entries:type_name -> vmlet.agent.v1.FileEntry
+	1,  // 54: vmlet.agent.v1.PowerRequest.action:type_name -> vmlet.agent.v1.PowerRequest.Action
+	47, // 55: vmlet.agent.v1.MountSharesRequest.mounts:type_name -> vmlet.agent.v1.ShareMount
+	2,  // 56: vmlet.agent.v1.DiskGrowth.outcome:type_name -> vmlet.agent.v1.DiskGrowth.Outcome
+	54, // 57: vmlet.agent.v1.SetNICsRequest.nics:type_name -> vmlet.agent.v1.NIC
+	56, // 58: vmlet.agent.v1.NIC.routes:type_name -> vmlet.agent.v1.NICRoute
+	54, // 59: vmlet.agent.v1.ReaddressRequest.now:type_name -> vmlet.agent.v1.NIC
+	3,  // 60: vmlet.agent.v1.SetKeysRequest.mode:type_name -> vmlet.agent.v1.SetKeysRequest.Mode
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -3649,6 +5259,16 @@ func file_agent_v1_agent_proto_init() {
 		(*Request_Online)(nil),
 		(*Request_MountShares)(nil),
 		(*Request_UnmountShares)(nil),
+		(*Request_DiskUse)(nil),
+		(*Request_GrowDisk)(nil),
+		(*Request_SetNics)(nil),
+		(*Request_Readdress)(nil),
+		(*Request_GetFile)(nil),
+		(*Request_PutFile)(nil),
+		(*Request_GetKeys)(nil),
+		(*Request_SetKeys)(nil),
+		(*Request_SetPassword)(nil),
+		(*Request_SetClock)(nil),
 	}
 	file_agent_v1_agent_proto_msgTypes[5].OneofWrappers = []any{
 		(*Reply_Info)(nil),
@@ -3657,14 +5277,18 @@ func file_agent_v1_agent_proto_init() {
 		(*Reply_Onlined)(nil),
 		(*Reply_File)(nil),
 		(*Reply_Synced)(nil),
+		(*Reply_DiskUse)(nil),
+		(*Reply_DiskGrowth)(nil),
+		(*Reply_FileStat)(nil),
+		(*Reply_Keys)(nil),
 	}
-	file_agent_v1_agent_proto_msgTypes[11].OneofWrappers = []any{}
-	file_agent_v1_agent_proto_msgTypes[13].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[13].OneofWrappers = []any{}
+	file_agent_v1_agent_proto_msgTypes[15].OneofWrappers = []any{
 		(*ToProcess_Stdin)(nil),
 		(*ToProcess_CloseStdin)(nil),
 		(*ToProcess_Resize)(nil),
 	}
-	file_agent_v1_agent_proto_msgTypes[14].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[16].OneofWrappers = []any{
 		(*FromProcess_Stdout)(nil),
 		(*FromProcess_Stderr)(nil),
 		(*FromProcess_Exit)(nil),
@@ -3674,8 +5298,8 @@ func file_agent_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   43,
+			NumEnums:      4,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -94,59 +94,6 @@ func (PullPhase) EnumDescriptor() ([]byte, []int) {
 	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{0}
 }
 
-// DiskFormat is the format of a disk's file.
-type DiskFormat int32
-
-const (
-	// A format that is not listed here.
-	DiskFormat_DISK_FORMAT_UNSPECIFIED DiskFormat = 0
-	// QEMU's copy-on-write format.
-	DiskFormat_DISK_FORMAT_QCOW2 DiskFormat = 1
-	// The bytes of the disk.
-	DiskFormat_DISK_FORMAT_RAW DiskFormat = 2
-)
-
-// Enum value maps for DiskFormat.
-var (
-	DiskFormat_name = map[int32]string{
-		0: "DISK_FORMAT_UNSPECIFIED",
-		1: "DISK_FORMAT_QCOW2",
-		2: "DISK_FORMAT_RAW",
-	}
-	DiskFormat_value = map[string]int32{
-		"DISK_FORMAT_UNSPECIFIED": 0,
-		"DISK_FORMAT_QCOW2":       1,
-		"DISK_FORMAT_RAW":         2,
-	}
-)
-
-func (x DiskFormat) Enum() *DiskFormat {
-	p := new(DiskFormat)
-	*p = x
-	return p
-}
-
-func (x DiskFormat) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (DiskFormat) Descriptor() protoreflect.EnumDescriptor {
-	return file_vmlet_v1_vmlet_proto_enumTypes[1].Descriptor()
-}
-
-func (DiskFormat) Type() protoreflect.EnumType {
-	return &file_vmlet_v1_vmlet_proto_enumTypes[1]
-}
-
-func (x DiskFormat) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use DiskFormat.Descriptor instead.
-func (DiskFormat) EnumDescriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{1}
-}
-
 // RebootMode is a way to have a guest boot anew.
 type RebootMode int32
 
@@ -188,11 +135,11 @@ func (x RebootMode) String() string {
 }
 
 func (RebootMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_vmlet_v1_vmlet_proto_enumTypes[2].Descriptor()
+	return file_vmlet_v1_vmlet_proto_enumTypes[1].Descriptor()
 }
 
 func (RebootMode) Type() protoreflect.EnumType {
-	return &file_vmlet_v1_vmlet_proto_enumTypes[2]
+	return &file_vmlet_v1_vmlet_proto_enumTypes[1]
 }
 
 func (x RebootMode) Number() protoreflect.EnumNumber {
@@ -201,7 +148,7 @@ func (x RebootMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RebootMode.Descriptor instead.
 func (RebootMode) EnumDescriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{2}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{1}
 }
 
 // CheckLevel says how much a finding matters.
@@ -245,11 +192,11 @@ func (x CheckLevel) String() string {
 }
 
 func (CheckLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_vmlet_v1_vmlet_proto_enumTypes[3].Descriptor()
+	return file_vmlet_v1_vmlet_proto_enumTypes[2].Descriptor()
 }
 
 func (CheckLevel) Type() protoreflect.EnumType {
-	return &file_vmlet_v1_vmlet_proto_enumTypes[3]
+	return &file_vmlet_v1_vmlet_proto_enumTypes[2]
 }
 
 func (x CheckLevel) Number() protoreflect.EnumNumber {
@@ -258,7 +205,7 @@ func (x CheckLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CheckLevel.Descriptor instead.
 func (CheckLevel) EnumDescriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{3}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{2}
 }
 
 // Accelerator is how guests' CPUs are run.
@@ -298,11 +245,11 @@ func (x Accelerator) String() string {
 }
 
 func (Accelerator) Descriptor() protoreflect.EnumDescriptor {
-	return file_vmlet_v1_vmlet_proto_enumTypes[4].Descriptor()
+	return file_vmlet_v1_vmlet_proto_enumTypes[3].Descriptor()
 }
 
 func (Accelerator) Type() protoreflect.EnumType {
-	return &file_vmlet_v1_vmlet_proto_enumTypes[4]
+	return &file_vmlet_v1_vmlet_proto_enumTypes[3]
 }
 
 func (x Accelerator) Number() protoreflect.EnumNumber {
@@ -311,7 +258,7 @@ func (x Accelerator) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Accelerator.Descriptor instead.
 func (Accelerator) EnumDescriptor() ([]byte, []int) {
-	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{4}
+	return file_vmlet_v1_vmlet_proto_rawDescGZIP(), []int{3}
 }
 
 // PullImageRequest names the image to pull.
@@ -947,7 +894,11 @@ type Disk struct {
 	// Who uses it now. Absent if nobody does.
 	Holder *DiskHolder `protobuf:"bytes,11,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Its removal was asked for and is not done yet.
-	Removing      bool `protobuf:"varint,12,opt,name=removing,proto3" json:"removing,omitempty"`
+	Removing bool `protobuf:"varint,12,opt,name=removing,proto3" json:"removing,omitempty"`
+	// The snapshots that were taken of it, oldest first. They are its own: the pods that use it in turn find them.
+	Snapshots []*Snapshot `protobuf:"bytes,13,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// The files that it and its snapshots are made of, the one that a guest writes to first, the image last.
+	Layers        []*DiskLayer `protobuf:"bytes,14,rep,name=layers,proto3" json:"layers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1064,6 +1015,20 @@ func (x *Disk) GetRemoving() bool {
 		return x.Removing
 	}
 	return false
+}
+
+func (x *Disk) GetSnapshots() []*Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *Disk) GetLayers() []*DiskLayer {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
 }
 
 // DiskHolder is a pod that uses a disk, until its sandbox is stopped.
@@ -1805,7 +1770,7 @@ var File_vmlet_v1_vmlet_proto protoreflect.FileDescriptor
 
 const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\n" +
-	"\x14vmlet/v1/vmlet.proto\x12\bvmlet.v1\"T\n" +
+	"\x14vmlet/v1/vmlet.proto\x12\bvmlet.v1\x1a\x17vmlet/v1/snapshot.proto\x1a\x18vmlet/v1/operation.proto\x1a\x14vmlet/v1/watch.proto\x1a\x13vmlet/v1/disk.proto\x1a\x12vmlet/v1/nic.proto\x1a\x15vmlet/v1/resize.proto\x1a\x14vmlet/v1/guest.proto\x1a\x16vmlet/v1/console.proto\x1a\x14vmlet/v1/power.proto\"T\n" +
 	"\x10PullImageRequest\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12*\n" +
 	"\x04auth\x18\x02 \x01(\v2\x16.vmlet.v1.RegistryAuthR\x04auth\"\xcf\x01\n" +
@@ -1842,7 +1807,7 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\x05image\x18\x01 \x01(\v2\x0f.vmlet.v1.ImageR\x05image\"\x12\n" +
 	"\x10ListDisksRequest\"9\n" +
 	"\x11ListDisksResponse\x12$\n" +
-	"\x05disks\x18\x01 \x03(\v2\x0e.vmlet.v1.DiskR\x05disks\"\xdb\x02\n" +
+	"\x05disks\x18\x01 \x03(\v2\x0e.vmlet.v1.DiskR\x05disks\"\xba\x03\n" +
 	"\x04Disk\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -1859,7 +1824,9 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"created_at\x18\n" +
 	" \x01(\x03R\tcreatedAt\x12,\n" +
 	"\x06holder\x18\v \x01(\v2\x14.vmlet.v1.DiskHolderR\x06holder\x12\x1a\n" +
-	"\bremoving\x18\f \x01(\bR\bremoving\"d\n" +
+	"\bremoving\x18\f \x01(\bR\bremoving\x120\n" +
+	"\tsnapshots\x18\r \x03(\v2\x12.vmlet.v1.SnapshotR\tsnapshots\x12+\n" +
+	"\x06layers\x18\x0e \x03(\v2\x13.vmlet.v1.DiskLayerR\x06layers\"d\n" +
 	"\n" +
 	"DiskHolder\x12$\n" +
 	"\x0epod_sandbox_id\x18\x01 \x01(\tR\fpodSandboxId\x12\x1c\n" +
@@ -1904,12 +1871,7 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\x14PULL_PHASE_RESOLVING\x10\x01\x12\x1a\n" +
 	"\x16PULL_PHASE_DOWNLOADING\x10\x02\x12\x18\n" +
 	"\x14PULL_PHASE_VERIFYING\x10\x03\x12\x13\n" +
-	"\x0fPULL_PHASE_DONE\x10\x04*U\n" +
-	"\n" +
-	"DiskFormat\x12\x1b\n" +
-	"\x17DISK_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11DISK_FORMAT_QCOW2\x10\x01\x12\x13\n" +
-	"\x0fDISK_FORMAT_RAW\x10\x02*m\n" +
+	"\x0fPULL_PHASE_DONE\x10\x04*m\n" +
 	"\n" +
 	"RebootMode\x12\x1b\n" +
 	"\x17REBOOT_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1932,11 +1894,46 @@ const file_vmlet_v1_vmlet_proto_rawDesc = "" +
 	"\vDiskService\x12D\n" +
 	"\tListDisks\x12\x1a.vmlet.v1.ListDisksRequest\x1a\x1b.vmlet.v1.ListDisksResponse\x12G\n" +
 	"\n" +
-	"RemoveDisk\x12\x1b.vmlet.v1.RemoveDiskRequest\x1a\x1c.vmlet.v1.RemoveDiskResponse2\xbf\x01\n" +
+	"RemoveDisk\x12\x1b.vmlet.v1.RemoveDiskRequest\x1a\x1c.vmlet.v1.RemoveDiskResponse2\x8f\x14\n" +
 	"\tVMService\x12;\n" +
 	"\x06Reboot\x12\x17.vmlet.v1.RebootRequest\x1a\x18.vmlet.v1.RebootResponse\x128\n" +
 	"\x05Pause\x12\x16.vmlet.v1.PauseRequest\x1a\x17.vmlet.v1.PauseResponse\x12;\n" +
-	"\x06Resume\x12\x17.vmlet.v1.ResumeRequest\x1a\x18.vmlet.v1.ResumeResponse2\x8a\x01\n" +
+	"\x06Resume\x12\x17.vmlet.v1.ResumeRequest\x1a\x18.vmlet.v1.ResumeResponse\x12S\n" +
+	"\x0eCreateSnapshot\x12\x1f.vmlet.v1.CreateSnapshotRequest\x1a .vmlet.v1.CreateSnapshotResponse\x12P\n" +
+	"\rListSnapshots\x12\x1e.vmlet.v1.ListSnapshotsRequest\x1a\x1f.vmlet.v1.ListSnapshotsResponse\x12J\n" +
+	"\vGetSnapshot\x12\x1c.vmlet.v1.GetSnapshotRequest\x1a\x1d.vmlet.v1.GetSnapshotResponse\x12V\n" +
+	"\x0fRestoreSnapshot\x12 .vmlet.v1.RestoreSnapshotRequest\x1a!.vmlet.v1.RestoreSnapshotResponse\x12S\n" +
+	"\x0eDeleteSnapshot\x12\x1f.vmlet.v1.DeleteSnapshotRequest\x1a .vmlet.v1.DeleteSnapshotResponse\x12:\n" +
+	"\x05Watch\x12\x16.vmlet.v1.WatchRequest\x1a\x17.vmlet.v1.WatchResponse0\x01\x12M\n" +
+	"\fCapabilities\x12\x1d.vmlet.v1.CapabilitiesRequest\x1a\x1e.vmlet.v1.CapabilitiesResponse\x12G\n" +
+	"\n" +
+	"AttachDisk\x12\x1b.vmlet.v1.AttachDiskRequest\x1a\x1c.vmlet.v1.AttachDiskResponse\x12G\n" +
+	"\n" +
+	"DetachDisk\x12\x1b.vmlet.v1.DetachDiskRequest\x1a\x1c.vmlet.v1.DetachDiskResponse\x12G\n" +
+	"\n" +
+	"ResizeDisk\x12\x1b.vmlet.v1.ResizeDiskRequest\x1a\x1c.vmlet.v1.ResizeDiskResponse\x12J\n" +
+	"\vListVMDisks\x12\x1c.vmlet.v1.ListVMDisksRequest\x1a\x1d.vmlet.v1.ListVMDisksResponse\x12D\n" +
+	"\tAttachNIC\x12\x1a.vmlet.v1.AttachNICRequest\x1a\x1b.vmlet.v1.AttachNICResponse\x12D\n" +
+	"\tDetachNIC\x12\x1a.vmlet.v1.DetachNICRequest\x1a\x1b.vmlet.v1.DetachNICResponse\x12A\n" +
+	"\bListNICs\x12\x19.vmlet.v1.ListNICsRequest\x1a\x1a.vmlet.v1.ListNICsResponse\x12M\n" +
+	"\fSetLinkState\x12\x1d.vmlet.v1.SetLinkStateRequest\x1a\x1e.vmlet.v1.SetLinkStateResponse\x12D\n" +
+	"\tGuestInfo\x12\x1a.vmlet.v1.GuestInfoRequest\x1a\x1b.vmlet.v1.GuestInfoResponse\x12R\n" +
+	"\rReadGuestFile\x12\x1e.vmlet.v1.ReadGuestFileRequest\x1a\x1f.vmlet.v1.ReadGuestFileResponse0\x01\x12U\n" +
+	"\x0eWriteGuestFile\x12\x1f.vmlet.v1.WriteGuestFileRequest\x1a .vmlet.v1.WriteGuestFileResponse(\x01\x12\\\n" +
+	"\x11GetAuthorizedKeys\x12\".vmlet.v1.GetAuthorizedKeysRequest\x1a#.vmlet.v1.GetAuthorizedKeysResponse\x12\\\n" +
+	"\x11SetAuthorizedKeys\x12\".vmlet.v1.SetAuthorizedKeysRequest\x1a#.vmlet.v1.SetAuthorizedKeysResponse\x12Y\n" +
+	"\x10SetGuestPassword\x12!.vmlet.v1.SetGuestPasswordRequest\x1a\".vmlet.v1.SetGuestPasswordResponse\x12B\n" +
+	"\aConsole\x12\x18.vmlet.v1.ConsoleRequest\x1a\x19.vmlet.v1.ConsoleResponse(\x010\x01\x126\n" +
+	"\x03VNC\x12\x14.vmlet.v1.VNCRequest\x1a\x15.vmlet.v1.VNCResponse(\x010\x01\x12G\n" +
+	"\n" +
+	"Screenshot\x12\x1b.vmlet.v1.ScreenshotRequest\x1a\x1c.vmlet.v1.ScreenshotResponse\x12A\n" +
+	"\bPowerOff\x12\x19.vmlet.v1.PowerOffRequest\x1a\x1a.vmlet.v1.PowerOffResponse\x12>\n" +
+	"\aPowerOn\x12\x18.vmlet.v1.PowerOnRequest\x1a\x19.vmlet.v1.PowerOnResponse\x12;\n" +
+	"\x06Resize\x12\x17.vmlet.v1.ResizeRequest\x1a\x18.vmlet.v1.ResizeResponse\x12S\n" +
+	"\x0eListOperations\x12\x1f.vmlet.v1.ListOperationsRequest\x1a .vmlet.v1.ListOperationsResponse\x12M\n" +
+	"\fGetOperation\x12\x1d.vmlet.v1.GetOperationRequest\x1a\x1e.vmlet.v1.GetOperationResponse\x12U\n" +
+	"\x0eWatchOperation\x12\x1f.vmlet.v1.WatchOperationRequest\x1a .vmlet.v1.WatchOperationResponse0\x01\x12V\n" +
+	"\x0fCancelOperation\x12 .vmlet.v1.CancelOperationRequest\x1a!.vmlet.v1.CancelOperationResponse2\x8a\x01\n" +
 	"\vNodeService\x12;\n" +
 	"\x06Doctor\x12\x17.vmlet.v1.DoctorRequest\x1a\x18.vmlet.v1.DoctorResponse\x12>\n" +
 	"\aVersion\x12\x18.vmlet.v1.VersionRequest\x1a\x19.vmlet.v1.VersionResponseB/Z-github.com/vmlet/vmlet/proto/vmlet/v1;vmletv1b\x06proto3"
@@ -1953,76 +1950,204 @@ func file_vmlet_v1_vmlet_proto_rawDescGZIP() []byte {
 	return file_vmlet_v1_vmlet_proto_rawDescData
 }
 
-var file_vmlet_v1_vmlet_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_vmlet_v1_vmlet_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_vmlet_v1_vmlet_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_vmlet_v1_vmlet_proto_goTypes = []any{
-	(PullPhase)(0),              // 0: vmlet.v1.PullPhase
-	(DiskFormat)(0),             // 1: vmlet.v1.DiskFormat
-	(RebootMode)(0),             // 2: vmlet.v1.RebootMode
-	(CheckLevel)(0),             // 3: vmlet.v1.CheckLevel
-	(Accelerator)(0),            // 4: vmlet.v1.Accelerator
-	(*PullImageRequest)(nil),    // 5: vmlet.v1.PullImageRequest
-	(*RegistryAuth)(nil),        // 6: vmlet.v1.RegistryAuth
-	(*PullImageResponse)(nil),   // 7: vmlet.v1.PullImageResponse
-	(*PullProgress)(nil),        // 8: vmlet.v1.PullProgress
-	(*Image)(nil),               // 9: vmlet.v1.Image
-	(*ImportImageRequest)(nil),  // 10: vmlet.v1.ImportImageRequest
-	(*ImportImageResponse)(nil), // 11: vmlet.v1.ImportImageResponse
-	(*ListDisksRequest)(nil),    // 12: vmlet.v1.ListDisksRequest
-	(*ListDisksResponse)(nil),   // 13: vmlet.v1.ListDisksResponse
-	(*Disk)(nil),                // 14: vmlet.v1.Disk
-	(*DiskHolder)(nil),          // 15: vmlet.v1.DiskHolder
-	(*RemoveDiskRequest)(nil),   // 16: vmlet.v1.RemoveDiskRequest
-	(*RemoveDiskResponse)(nil),  // 17: vmlet.v1.RemoveDiskResponse
-	(*RebootRequest)(nil),       // 18: vmlet.v1.RebootRequest
-	(*RebootResponse)(nil),      // 19: vmlet.v1.RebootResponse
-	(*PauseRequest)(nil),        // 20: vmlet.v1.PauseRequest
-	(*PauseResponse)(nil),       // 21: vmlet.v1.PauseResponse
-	(*ResumeRequest)(nil),       // 22: vmlet.v1.ResumeRequest
-	(*ResumeResponse)(nil),      // 23: vmlet.v1.ResumeResponse
-	(*DoctorRequest)(nil),       // 24: vmlet.v1.DoctorRequest
-	(*DoctorResponse)(nil),      // 25: vmlet.v1.DoctorResponse
-	(*Check)(nil),               // 26: vmlet.v1.Check
-	(*VersionRequest)(nil),      // 27: vmlet.v1.VersionRequest
-	(*VersionResponse)(nil),     // 28: vmlet.v1.VersionResponse
+	(PullPhase)(0),                    // 0: vmlet.v1.PullPhase
+	(RebootMode)(0),                   // 1: vmlet.v1.RebootMode
+	(CheckLevel)(0),                   // 2: vmlet.v1.CheckLevel
+	(Accelerator)(0),                  // 3: vmlet.v1.Accelerator
+	(*PullImageRequest)(nil),          // 4: vmlet.v1.PullImageRequest
+	(*RegistryAuth)(nil),              // 5: vmlet.v1.RegistryAuth
+	(*PullImageResponse)(nil),         // 6: vmlet.v1.PullImageResponse
+	(*PullProgress)(nil),              // 7: vmlet.v1.PullProgress
+	(*Image)(nil),                     // 8: vmlet.v1.Image
+	(*ImportImageRequest)(nil),        // 9: vmlet.v1.ImportImageRequest
+	(*ImportImageResponse)(nil),       // 10: vmlet.v1.ImportImageResponse
+	(*ListDisksRequest)(nil),          // 11: vmlet.v1.ListDisksRequest
+	(*ListDisksResponse)(nil),         // 12: vmlet.v1.ListDisksResponse
+	(*Disk)(nil),                      // 13: vmlet.v1.Disk
+	(*DiskHolder)(nil),                // 14: vmlet.v1.DiskHolder
+	(*RemoveDiskRequest)(nil),         // 15: vmlet.v1.RemoveDiskRequest
+	(*RemoveDiskResponse)(nil),        // 16: vmlet.v1.RemoveDiskResponse
+	(*RebootRequest)(nil),             // 17: vmlet.v1.RebootRequest
+	(*RebootResponse)(nil),            // 18: vmlet.v1.RebootResponse
+	(*PauseRequest)(nil),              // 19: vmlet.v1.PauseRequest
+	(*PauseResponse)(nil),             // 20: vmlet.v1.PauseResponse
+	(*ResumeRequest)(nil),             // 21: vmlet.v1.ResumeRequest
+	(*ResumeResponse)(nil),            // 22: vmlet.v1.ResumeResponse
+	(*DoctorRequest)(nil),             // 23: vmlet.v1.DoctorRequest
+	(*DoctorResponse)(nil),            // 24: vmlet.v1.DoctorResponse
+	(*Check)(nil),                     // 25: vmlet.v1.Check
+	(*VersionRequest)(nil),            // 26: vmlet.v1.VersionRequest
+	(*VersionResponse)(nil),           // 27: vmlet.v1.VersionResponse
+	(DiskFormat)(0),                   // 28: vmlet.v1.DiskFormat
+	(*Snapshot)(nil),                  // 29: vmlet.v1.Snapshot
+	(*DiskLayer)(nil),                 // 30: vmlet.v1.DiskLayer
+	(*CreateSnapshotRequest)(nil),     // 31: vmlet.v1.CreateSnapshotRequest
+	(*ListSnapshotsRequest)(nil),      // 32: vmlet.v1.ListSnapshotsRequest
+	(*GetSnapshotRequest)(nil),        // 33: vmlet.v1.GetSnapshotRequest
+	(*RestoreSnapshotRequest)(nil),    // 34: vmlet.v1.RestoreSnapshotRequest
+	(*DeleteSnapshotRequest)(nil),     // 35: vmlet.v1.DeleteSnapshotRequest
+	(*WatchRequest)(nil),              // 36: vmlet.v1.WatchRequest
+	(*CapabilitiesRequest)(nil),       // 37: vmlet.v1.CapabilitiesRequest
+	(*AttachDiskRequest)(nil),         // 38: vmlet.v1.AttachDiskRequest
+	(*DetachDiskRequest)(nil),         // 39: vmlet.v1.DetachDiskRequest
+	(*ResizeDiskRequest)(nil),         // 40: vmlet.v1.ResizeDiskRequest
+	(*ListVMDisksRequest)(nil),        // 41: vmlet.v1.ListVMDisksRequest
+	(*AttachNICRequest)(nil),          // 42: vmlet.v1.AttachNICRequest
+	(*DetachNICRequest)(nil),          // 43: vmlet.v1.DetachNICRequest
+	(*ListNICsRequest)(nil),           // 44: vmlet.v1.ListNICsRequest
+	(*SetLinkStateRequest)(nil),       // 45: vmlet.v1.SetLinkStateRequest
+	(*GuestInfoRequest)(nil),          // 46: vmlet.v1.GuestInfoRequest
+	(*ReadGuestFileRequest)(nil),      // 47: vmlet.v1.ReadGuestFileRequest
+	(*WriteGuestFileRequest)(nil),     // 48: vmlet.v1.WriteGuestFileRequest
+	(*GetAuthorizedKeysRequest)(nil),  // 49: vmlet.v1.GetAuthorizedKeysRequest
+	(*SetAuthorizedKeysRequest)(nil),  // 50: vmlet.v1.SetAuthorizedKeysRequest
+	(*SetGuestPasswordRequest)(nil),   // 51: vmlet.v1.SetGuestPasswordRequest
+	(*ConsoleRequest)(nil),            // 52: vmlet.v1.ConsoleRequest
+	(*VNCRequest)(nil),                // 53: vmlet.v1.VNCRequest
+	(*ScreenshotRequest)(nil),         // 54: vmlet.v1.ScreenshotRequest
+	(*PowerOffRequest)(nil),           // 55: vmlet.v1.PowerOffRequest
+	(*PowerOnRequest)(nil),            // 56: vmlet.v1.PowerOnRequest
+	(*ResizeRequest)(nil),             // 57: vmlet.v1.ResizeRequest
+	(*ListOperationsRequest)(nil),     // 58: vmlet.v1.ListOperationsRequest
+	(*GetOperationRequest)(nil),       // 59: vmlet.v1.GetOperationRequest
+	(*WatchOperationRequest)(nil),     // 60: vmlet.v1.WatchOperationRequest
+	(*CancelOperationRequest)(nil),    // 61: vmlet.v1.CancelOperationRequest
+	(*CreateSnapshotResponse)(nil),    // 62: vmlet.v1.CreateSnapshotResponse
+	(*ListSnapshotsResponse)(nil),     // 63: vmlet.v1.ListSnapshotsResponse
+	(*GetSnapshotResponse)(nil),       // 64: vmlet.v1.GetSnapshotResponse
+	(*RestoreSnapshotResponse)(nil),   // 65: vmlet.v1.RestoreSnapshotResponse
+	(*DeleteSnapshotResponse)(nil),    // 66: vmlet.v1.DeleteSnapshotResponse
+	(*WatchResponse)(nil),             // 67: vmlet.v1.WatchResponse
+	(*CapabilitiesResponse)(nil),      // 68: vmlet.v1.CapabilitiesResponse
+	(*AttachDiskResponse)(nil),        // 69: vmlet.v1.AttachDiskResponse
+	(*DetachDiskResponse)(nil),        // 70: vmlet.v1.DetachDiskResponse
+	(*ResizeDiskResponse)(nil),        // 71: vmlet.v1.ResizeDiskResponse
+	(*ListVMDisksResponse)(nil),       // 72: vmlet.v1.ListVMDisksResponse
+	(*AttachNICResponse)(nil),         // 73: vmlet.v1.AttachNICResponse
+	(*DetachNICResponse)(nil),         // 74: vmlet.v1.DetachNICResponse
+	(*ListNICsResponse)(nil),          // 75: vmlet.v1.ListNICsResponse
+	(*SetLinkStateResponse)(nil),      // 76: vmlet.v1.SetLinkStateResponse
+	(*GuestInfoResponse)(nil),         // 77: vmlet.v1.GuestInfoResponse
+	(*ReadGuestFileResponse)(nil),     // 78: vmlet.v1.ReadGuestFileResponse
+	(*WriteGuestFileResponse)(nil),    // 79: vmlet.v1.WriteGuestFileResponse
+	(*GetAuthorizedKeysResponse)(nil), // 80: vmlet.v1.GetAuthorizedKeysResponse
+	(*SetAuthorizedKeysResponse)(nil), // 81: vmlet.v1.SetAuthorizedKeysResponse
+	(*SetGuestPasswordResponse)(nil),  // 82: vmlet.v1.SetGuestPasswordResponse
+	(*ConsoleResponse)(nil),           // 83: vmlet.v1.ConsoleResponse
+	(*VNCResponse)(nil),               // 84: vmlet.v1.VNCResponse
+	(*ScreenshotResponse)(nil),        // 85: vmlet.v1.ScreenshotResponse
+	(*PowerOffResponse)(nil),          // 86: vmlet.v1.PowerOffResponse
+	(*PowerOnResponse)(nil),           // 87: vmlet.v1.PowerOnResponse
+	(*ResizeResponse)(nil),            // 88: vmlet.v1.ResizeResponse
+	(*ListOperationsResponse)(nil),    // 89: vmlet.v1.ListOperationsResponse
+	(*GetOperationResponse)(nil),      // 90: vmlet.v1.GetOperationResponse
+	(*WatchOperationResponse)(nil),    // 91: vmlet.v1.WatchOperationResponse
+	(*CancelOperationResponse)(nil),   // 92: vmlet.v1.CancelOperationResponse
 }
 var file_vmlet_v1_vmlet_proto_depIdxs = []int32{
-	6,  // 0: vmlet.v1.PullImageRequest.auth:type_name -> vmlet.v1.RegistryAuth
-	8,  // 1: vmlet.v1.PullImageResponse.progress:type_name -> vmlet.v1.PullProgress
-	9,  // 2: vmlet.v1.PullImageResponse.image:type_name -> vmlet.v1.Image
+	5,  // 0: vmlet.v1.PullImageRequest.auth:type_name -> vmlet.v1.RegistryAuth
+	7,  // 1: vmlet.v1.PullImageResponse.progress:type_name -> vmlet.v1.PullProgress
+	8,  // 2: vmlet.v1.PullImageResponse.image:type_name -> vmlet.v1.Image
 	0,  // 3: vmlet.v1.PullProgress.phase:type_name -> vmlet.v1.PullPhase
-	1,  // 4: vmlet.v1.Image.format:type_name -> vmlet.v1.DiskFormat
-	9,  // 5: vmlet.v1.ImportImageResponse.image:type_name -> vmlet.v1.Image
-	14, // 6: vmlet.v1.ListDisksResponse.disks:type_name -> vmlet.v1.Disk
-	15, // 7: vmlet.v1.Disk.holder:type_name -> vmlet.v1.DiskHolder
-	2,  // 8: vmlet.v1.RebootRequest.mode:type_name -> vmlet.v1.RebootMode
-	2,  // 9: vmlet.v1.RebootResponse.mode:type_name -> vmlet.v1.RebootMode
-	26, // 10: vmlet.v1.DoctorResponse.checks:type_name -> vmlet.v1.Check
-	3,  // 11: vmlet.v1.Check.level:type_name -> vmlet.v1.CheckLevel
-	4,  // 12: vmlet.v1.VersionResponse.accelerator:type_name -> vmlet.v1.Accelerator
-	5,  // 13: vmlet.v1.ImageService.PullImage:input_type -> vmlet.v1.PullImageRequest
-	10, // 14: vmlet.v1.ImageService.ImportImage:input_type -> vmlet.v1.ImportImageRequest
-	12, // 15: vmlet.v1.DiskService.ListDisks:input_type -> vmlet.v1.ListDisksRequest
-	16, // 16: vmlet.v1.DiskService.RemoveDisk:input_type -> vmlet.v1.RemoveDiskRequest
-	18, // 17: vmlet.v1.VMService.Reboot:input_type -> vmlet.v1.RebootRequest
-	20, // 18: vmlet.v1.VMService.Pause:input_type -> vmlet.v1.PauseRequest
-	22, // 19: vmlet.v1.VMService.Resume:input_type -> vmlet.v1.ResumeRequest
-	24, // 20: vmlet.v1.NodeService.Doctor:input_type -> vmlet.v1.DoctorRequest
-	27, // 21: vmlet.v1.NodeService.Version:input_type -> vmlet.v1.VersionRequest
-	7,  // 22: vmlet.v1.ImageService.PullImage:output_type -> vmlet.v1.PullImageResponse
-	11, // 23: vmlet.v1.ImageService.ImportImage:output_type -> vmlet.v1.ImportImageResponse
-	13, // 24: vmlet.v1.DiskService.ListDisks:output_type -> vmlet.v1.ListDisksResponse
-	17, // 25: vmlet.v1.DiskService.RemoveDisk:output_type -> vmlet.v1.RemoveDiskResponse
-	19, // 26: vmlet.v1.VMService.Reboot:output_type -> vmlet.v1.RebootResponse
-	21, // 27: vmlet.v1.VMService.Pause:output_type -> vmlet.v1.PauseResponse
-	23, // 28: vmlet.v1.VMService.Resume:output_type -> vmlet.v1.ResumeResponse
-	25, // 29: vmlet.v1.NodeService.Doctor:output_type -> vmlet.v1.DoctorResponse
-	28, // 30: vmlet.v1.NodeService.Version:output_type -> vmlet.v1.VersionResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	28, // 4: vmlet.v1.Image.format:type_name -> vmlet.v1.DiskFormat
+	8,  // 5: vmlet.v1.ImportImageResponse.image:type_name -> vmlet.v1.Image
+	13, // 6: vmlet.v1.ListDisksResponse.disks:type_name -> vmlet.v1.Disk
+	14, // 7: vmlet.v1.Disk.holder:type_name -> vmlet.v1.DiskHolder
+	29, // 8: vmlet.v1.Disk.snapshots:type_name -> vmlet.v1.Snapshot
+	30, // 9: vmlet.v1.Disk.layers:type_name -> vmlet.v1.DiskLayer
+	1,  // 10: vmlet.v1.RebootRequest.mode:type_name -> vmlet.v1.RebootMode
+	1,  // 11: vmlet.v1.RebootResponse.mode:type_name -> vmlet.v1.RebootMode
+	25, // 12: vmlet.v1.DoctorResponse.checks:type_name -> vmlet.v1.Check
+	2,  // 13: vmlet.v1.Check.level:type_name -> vmlet.v1.CheckLevel
+	3,  // 14: vmlet.v1.VersionResponse.accelerator:type_name -> vmlet.v1.Accelerator
+	4,  // 15: vmlet.v1.ImageService.PullImage:input_type -> vmlet.v1.PullImageRequest
+	9,  // 16: vmlet.v1.ImageService.ImportImage:input_type -> vmlet.v1.ImportImageRequest
+	11, // 17: vmlet.v1.DiskService.ListDisks:input_type -> vmlet.v1.ListDisksRequest
+	15, // 18: vmlet.v1.DiskService.RemoveDisk:input_type -> vmlet.v1.RemoveDiskRequest
+	17, // 19: vmlet.v1.VMService.Reboot:input_type -> vmlet.v1.RebootRequest
+	19, // 20: vmlet.v1.VMService.Pause:input_type -> vmlet.v1.PauseRequest
+	21, // 21: vmlet.v1.VMService.Resume:input_type -> vmlet.v1.ResumeRequest
+	31, // 22: vmlet.v1.VMService.CreateSnapshot:input_type -> vmlet.v1.CreateSnapshotRequest
+	32, // 23: vmlet.v1.VMService.ListSnapshots:input_type -> vmlet.v1.ListSnapshotsRequest
+	33, // 24: vmlet.v1.VMService.GetSnapshot:input_type -> vmlet.v1.GetSnapshotRequest
+	34, // 25: vmlet.v1.VMService.RestoreSnapshot:input_type -> vmlet.v1.RestoreSnapshotRequest
+	35, // 26: vmlet.v1.VMService.DeleteSnapshot:input_type -> vmlet.v1.DeleteSnapshotRequest
+	36, // 27: vmlet.v1.VMService.Watch:input_type -> vmlet.v1.WatchRequest
+	37, // 28: vmlet.v1.VMService.Capabilities:input_type -> vmlet.v1.CapabilitiesRequest
+	38, // 29: vmlet.v1.VMService.AttachDisk:input_type -> vmlet.v1.AttachDiskRequest
+	39, // 30: vmlet.v1.VMService.DetachDisk:input_type -> vmlet.v1.DetachDiskRequest
+	40, // 31: vmlet.v1.VMService.ResizeDisk:input_type -> vmlet.v1.ResizeDiskRequest
+	41, // 32: vmlet.v1.VMService.ListVMDisks:input_type -> vmlet.v1.ListVMDisksRequest
+	42, // 33: vmlet.v1.VMService.AttachNIC:input_type -> vmlet.v1.AttachNICRequest
+	43, // 34: vmlet.v1.VMService.DetachNIC:input_type -> vmlet.v1.DetachNICRequest
+	44, // 35: vmlet.v1.VMService.ListNICs:input_type -> vmlet.v1.ListNICsRequest
+	45, // 36: vmlet.v1.VMService.SetLinkState:input_type -> vmlet.v1.SetLinkStateRequest
+	46, // 37: vmlet.v1.VMService.GuestInfo:input_type -> vmlet.v1.GuestInfoRequest
+	47, // 38: vmlet.v1.VMService.ReadGuestFile:input_type -> vmlet.v1.ReadGuestFileRequest
+	48, // 39: vmlet.v1.VMService.WriteGuestFile:input_type -> vmlet.v1.WriteGuestFileRequest
+	49, // 40: vmlet.v1.VMService.GetAuthorizedKeys:input_type -> vmlet.v1.GetAuthorizedKeysRequest
+	50, // 41: vmlet.v1.VMService.SetAuthorizedKeys:input_type -> vmlet.v1.SetAuthorizedKeysRequest
+	51, // 42: vmlet.v1.VMService.SetGuestPassword:input_type -> vmlet.v1.SetGuestPasswordRequest
+	52, // 43: vmlet.v1.VMService.Console:input_type -> vmlet.v1.ConsoleRequest
+	53, // 44: vmlet.v1.VMService.VNC:input_type -> vmlet.v1.VNCRequest
+	54, // 45: vmlet.v1.VMService.Screenshot:input_type -> vmlet.v1.ScreenshotRequest
+	55, // 46: vmlet.v1.VMService.PowerOff:input_type -> vmlet.v1.PowerOffRequest
+	56, // 47: vmlet.v1.VMService.PowerOn:input_type -> vmlet.v1.PowerOnRequest
+	57, // 48: vmlet.v1.VMService.Resize:input_type -> vmlet.v1.ResizeRequest
+	58, // 49: vmlet.v1.VMService.ListOperations:input_type -> vmlet.v1.ListOperationsRequest
+	59, // 50: vmlet.v1.VMService.GetOperation:input_type -> vmlet.v1.GetOperationRequest
+	60, // 51: vmlet.v1.VMService.WatchOperation:input_type -> vmlet.v1.WatchOperationRequest
+	61, // 52: vmlet.v1.VMService.CancelOperation:input_type -> vmlet.v1.CancelOperationRequest
+	23, // 53: vmlet.v1.NodeService.Doctor:input_type -> vmlet.v1.DoctorRequest
+	26, // 54: vmlet.v1.NodeService.Version:input_type -> vmlet.v1.VersionRequest
+	6,  // 55: vmlet.v1.ImageService.PullImage:output_type -> vmlet.v1.PullImageResponse
+	10, // 56: vmlet.v1.ImageService.ImportImage:output_type -> vmlet.v1.ImportImageResponse
+	12, // 57: vmlet.v1.DiskService.ListDisks:output_type -> vmlet.v1.ListDisksResponse
+	16, // 58: vmlet.v1.DiskService.RemoveDisk:output_type -> vmlet.v1.RemoveDiskResponse
+	18, // 59: vmlet.v1.VMService.Reboot:output_type -> vmlet.v1.RebootResponse
+	20, // 60: vmlet.v1.VMService.Pause:output_type -> vmlet.v1.PauseResponse
+	22, // 61: vmlet.v1.VMService.Resume:output_type -> vmlet.v1.ResumeResponse
+	62, // 62: vmlet.v1.VMService.CreateSnapshot:output_type -> vmlet.v1.CreateSnapshotResponse
+	63, // 63: vmlet.v1.VMService.ListSnapshots:output_type -> vmlet.v1.ListSnapshotsResponse
+	64, // 64: vmlet.v1.VMService.GetSnapshot:output_type -> vmlet.v1.GetSnapshotResponse
+	65, // 65: vmlet.v1.VMService.RestoreSnapshot:output_type -> vmlet.v1.RestoreSnapshotResponse
+	66, // 66: vmlet.v1.VMService.DeleteSnapshot:output_type -> vmlet.v1.DeleteSnapshotResponse
+	67, // 67: vmlet.v1.VMService.Watch:output_type -> vmlet.v1.WatchResponse
+	68, // 68: vmlet.v1.VMService.Capabilities:output_type -> vmlet.v1.CapabilitiesResponse
+	69, // 69: vmlet.v1.VMService.AttachDisk:output_type -> vmlet.v1.AttachDiskResponse
+	70, // 70: vmlet.v1.VMService.DetachDisk:output_type -> vmlet.v1.DetachDiskResponse
+	71, // 71: vmlet.v1.VMService.ResizeDisk:output_type -> vmlet.v1.ResizeDiskResponse
+	72, // 72: vmlet.v1.VMService.ListVMDisks:output_type -> vmlet.v1.ListVMDisksResponse
+	73, // 73: vmlet.v1.VMService.AttachNIC:output_type -> vmlet.v1.AttachNICResponse
+	74, // 74: vmlet.v1.VMService.DetachNIC:output_type -> vmlet.v1.DetachNICResponse
+	75, // 75: vmlet.v1.VMService.ListNICs:output_type -> vmlet.v1.ListNICsResponse
+	76, // 76: vmlet.v1.VMService.SetLinkState:output_type -> vmlet.v1.SetLinkStateResponse
+	77, // 77: vmlet.v1.VMService.GuestInfo:output_type -> vmlet.v1.GuestInfoResponse
+	78, // 78: vmlet.v1.VMService.ReadGuestFile:output_type -> vmlet.v1.ReadGuestFileResponse
+	79, // 79: vmlet.v1.VMService.WriteGuestFile:output_type -> vmlet.v1.WriteGuestFileResponse
+	80, // 80: vmlet.v1.VMService.GetAuthorizedKeys:output_type -> vmlet.v1.GetAuthorizedKeysResponse
+	81, // 81: vmlet.v1.VMService.SetAuthorizedKeys:output_type -> vmlet.v1.SetAuthorizedKeysResponse
+	82, // 82: vmlet.v1.VMService.SetGuestPassword:output_type -> vmlet.v1.SetGuestPasswordResponse
+	83, // 83: vmlet.v1.VMService.Console:output_type -> vmlet.v1.ConsoleResponse
+	84, // 84: vmlet.v1.VMService.VNC:output_type -> vmlet.v1.VNCResponse
+	85, // 85: vmlet.v1.VMService.Screenshot:output_type -> vmlet.v1.ScreenshotResponse
+	86, // 86: vmlet.v1.VMService.PowerOff:output_type -> vmlet.v1.PowerOffResponse
+	87, // 87: vmlet.v1.VMService.PowerOn:output_type -> vmlet.v1.PowerOnResponse
+	88, // 88: vmlet.v1.VMService.Resize:output_type -> vmlet.v1.ResizeResponse
+	89, // 89: vmlet.v1.VMService.ListOperations:output_type -> vmlet.v1.ListOperationsResponse
+	90, // 90: vmlet.v1.VMService.GetOperation:output_type -> vmlet.v1.GetOperationResponse
+	91, // 91: vmlet.v1.VMService.WatchOperation:output_type -> vmlet.v1.WatchOperationResponse
+	92, // 92: vmlet.v1.VMService.CancelOperation:output_type -> vmlet.v1.CancelOperationResponse
+	24, // 93: vmlet.v1.NodeService.Doctor:output_type -> vmlet.v1.DoctorResponse
+	27, // 94: vmlet.v1.NodeService.Version:output_type -> vmlet.v1.VersionResponse
+	55, // [55:95] is the sub-list for method output_type
+	15, // [15:55] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_vmlet_v1_vmlet_proto_init() }
@@ -2030,6 +2155,15 @@ func file_vmlet_v1_vmlet_proto_init() {
 	if File_vmlet_v1_vmlet_proto != nil {
 		return
 	}
+	file_vmlet_v1_snapshot_proto_init()
+	file_vmlet_v1_operation_proto_init()
+	file_vmlet_v1_watch_proto_init()
+	file_vmlet_v1_disk_proto_init()
+	file_vmlet_v1_nic_proto_init()
+	file_vmlet_v1_resize_proto_init()
+	file_vmlet_v1_guest_proto_init()
+	file_vmlet_v1_console_proto_init()
+	file_vmlet_v1_power_proto_init()
 	file_vmlet_v1_vmlet_proto_msgTypes[2].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_Image)(nil),
@@ -2043,7 +2177,7 @@ func file_vmlet_v1_vmlet_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vmlet_v1_vmlet_proto_rawDesc), len(file_vmlet_v1_vmlet_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      4,
 			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   4,

@@ -193,7 +193,7 @@ const (
 type DiskServiceClient interface {
 	// ListDisks lists all persistent disks, oldest first.
 	ListDisks(ctx context.Context, in *ListDisksRequest, opts ...grpc.CallOption) (*ListDisksResponse, error)
-	// RemoveDisk removes a disk with all that is on it, for good. NOT_FOUND if there is none of that name,
+	// RemoveDisk removes a disk with all that is on it, for good, its snapshots too. NOT_FOUND if there is none of that name,
 	// FAILED_PRECONDITION while a pod uses it. A removal that is cut short goes on when vmlet starts.
 	RemoveDisk(ctx context.Context, in *RemoveDiskRequest, opts ...grpc.CallOption) (*RemoveDiskResponse, error)
 }
@@ -234,7 +234,7 @@ func (c *diskServiceClient) RemoveDisk(ctx context.Context, in *RemoveDiskReques
 type DiskServiceServer interface {
 	// ListDisks lists all persistent disks, oldest first.
 	ListDisks(context.Context, *ListDisksRequest) (*ListDisksResponse, error)
-	// RemoveDisk removes a disk with all that is on it, for good. NOT_FOUND if there is none of that name,
+	// RemoveDisk removes a disk with all that is on it, for good, its snapshots too. NOT_FOUND if there is none of that name,
 	// FAILED_PRECONDITION while a pod uses it. A removal that is cut short goes on when vmlet starts.
 	RemoveDisk(context.Context, *RemoveDiskRequest) (*RemoveDiskResponse, error)
 	mustEmbedUnimplementedDiskServiceServer()
@@ -331,9 +331,40 @@ var DiskService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	VMService_Reboot_FullMethodName = "/vmlet.v1.VMService/Reboot"
-	VMService_Pause_FullMethodName  = "/vmlet.v1.VMService/Pause"
-	VMService_Resume_FullMethodName = "/vmlet.v1.VMService/Resume"
+	VMService_Reboot_FullMethodName            = "/vmlet.v1.VMService/Reboot"
+	VMService_Pause_FullMethodName             = "/vmlet.v1.VMService/Pause"
+	VMService_Resume_FullMethodName            = "/vmlet.v1.VMService/Resume"
+	VMService_CreateSnapshot_FullMethodName    = "/vmlet.v1.VMService/CreateSnapshot"
+	VMService_ListSnapshots_FullMethodName     = "/vmlet.v1.VMService/ListSnapshots"
+	VMService_GetSnapshot_FullMethodName       = "/vmlet.v1.VMService/GetSnapshot"
+	VMService_RestoreSnapshot_FullMethodName   = "/vmlet.v1.VMService/RestoreSnapshot"
+	VMService_DeleteSnapshot_FullMethodName    = "/vmlet.v1.VMService/DeleteSnapshot"
+	VMService_Watch_FullMethodName             = "/vmlet.v1.VMService/Watch"
+	VMService_Capabilities_FullMethodName      = "/vmlet.v1.VMService/Capabilities"
+	VMService_AttachDisk_FullMethodName        = "/vmlet.v1.VMService/AttachDisk"
+	VMService_DetachDisk_FullMethodName        = "/vmlet.v1.VMService/DetachDisk"
+	VMService_ResizeDisk_FullMethodName        = "/vmlet.v1.VMService/ResizeDisk"
+	VMService_ListVMDisks_FullMethodName       = "/vmlet.v1.VMService/ListVMDisks"
+	VMService_AttachNIC_FullMethodName         = "/vmlet.v1.VMService/AttachNIC"
+	VMService_DetachNIC_FullMethodName         = "/vmlet.v1.VMService/DetachNIC"
+	VMService_ListNICs_FullMethodName          = "/vmlet.v1.VMService/ListNICs"
+	VMService_SetLinkState_FullMethodName      = "/vmlet.v1.VMService/SetLinkState"
+	VMService_GuestInfo_FullMethodName         = "/vmlet.v1.VMService/GuestInfo"
+	VMService_ReadGuestFile_FullMethodName     = "/vmlet.v1.VMService/ReadGuestFile"
+	VMService_WriteGuestFile_FullMethodName    = "/vmlet.v1.VMService/WriteGuestFile"
+	VMService_GetAuthorizedKeys_FullMethodName = "/vmlet.v1.VMService/GetAuthorizedKeys"
+	VMService_SetAuthorizedKeys_FullMethodName = "/vmlet.v1.VMService/SetAuthorizedKeys"
+	VMService_SetGuestPassword_FullMethodName  = "/vmlet.v1.VMService/SetGuestPassword"
+	VMService_Console_FullMethodName           = "/vmlet.v1.VMService/Console"
+	VMService_VNC_FullMethodName               = "/vmlet.v1.VMService/VNC"
+	VMService_Screenshot_FullMethodName        = "/vmlet.v1.VMService/Screenshot"
+	VMService_PowerOff_FullMethodName          = "/vmlet.v1.VMService/PowerOff"
+	VMService_PowerOn_FullMethodName           = "/vmlet.v1.VMService/PowerOn"
+	VMService_Resize_FullMethodName            = "/vmlet.v1.VMService/Resize"
+	VMService_ListOperations_FullMethodName    = "/vmlet.v1.VMService/ListOperations"
+	VMService_GetOperation_FullMethodName      = "/vmlet.v1.VMService/GetOperation"
+	VMService_WatchOperation_FullMethodName    = "/vmlet.v1.VMService/WatchOperation"
+	VMService_CancelOperation_FullMethodName   = "/vmlet.v1.VMService/CancelOperation"
 )
 
 // VMServiceClient is the client API for VMService service.
@@ -341,8 +372,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // VMService does to VMs what the CRI has no words for. A VM is named by the ID of its pod sandbox or of a container in it,
-// by the unique beginning of one, or by "NAMESPACE/POD". A name that fits more than one is INVALID_ARGUMENT and lists
-// candidates, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
+// by the unique beginning of one, or by "NAMESPACE/POD", maybe with "TENANT/" before it. A name that fits more than one is
+// INVALID_ARGUMENT and lists candidates, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
 //
 // To the CRI a container is RUNNING throughout all of it, and ends as ever when its VM does.
 type VMServiceClient interface {
@@ -357,6 +388,114 @@ type VMServiceClient interface {
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	// Resume lets a paused VM go on. Resuming one that runs is a success.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// CreateSnapshot takes a snapshot of a VM's root disk and, if asked for, of its memory, of a VM that runs, is paused or
+	// is off. The guest runs on but for the moment that the answer tells. ALREADY_EXISTS for a name that the VM has a
+	// snapshot of; FAILED_PRECONDITION where the VM has what cannot be saved, which the message names: nothing less than
+	// what was asked for is taken. It goes on when the caller goes away; one that is cut short leaves nothing.
+	CreateSnapshot(ctx context.Context, in *CreateSnapshotRequest, opts ...grpc.CallOption) (*CreateSnapshotResponse, error)
+	// ListSnapshots lists the snapshots of a VM, oldest first.
+	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
+	// GetSnapshot returns one snapshot. NOT_FOUND if the VM has none of that name.
+	GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (*GetSnapshotResponse, error)
+	// RestoreSnapshot puts a VM back to a snapshot; what its disk has become since is given up, unless another snapshot has
+	// it. With memory the guest goes on in that moment, without it boots; a VM that is off finds its disk changed when it is
+	// next started. FAILED_PRECONDITION where the snapshot is of another image's disk, or its memory of another container
+	// or machine than the VM has now. It goes on when the caller goes away or vmlet is restarted.
+	RestoreSnapshot(ctx context.Context, in *RestoreSnapshotRequest, opts ...grpc.CallOption) (*RestoreSnapshotResponse, error)
+	// DeleteSnapshot deletes a snapshot, whatever its VM is doing, and returns when the room is given back that only it
+	// needed. Snapshots that were taken later stay as they are. A deletion that is cut short goes on when vmlet starts.
+	DeleteSnapshot(ctx context.Context, in *DeleteSnapshotRequest, opts ...grpc.CallOption) (*DeleteSnapshotResponse, error)
+	// Watch tells what happens to one VM or all of them, as it happens: first each VM as it is, then every event. A client
+	// that was cut off comes back with the token of the last message it had and misses nothing. OUT_OF_RANGE if it would: the
+	// events since are too many, or vmlet was restarted; then, and where it reads too slowly, it begins anew without a token.
+	// The watch of one VM ends when the pod's sandbox is gone. It tells of VMs that do not run, too.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Capabilities tells what can be done to VMs on this host or to one of them, by this API and by the CRI, and why not. It
+	// answers from memory.
+	Capabilities(ctx context.Context, in *CapabilitiesRequest, opts ...grpc.CallOption) (*CapabilitiesResponse, error)
+	// AttachDisk gives a VM a disk: a new one of a size, the one of that name that was detached and kept, or a file or block
+	// device of the node. A guest that runs, or is paused, gets it at once, and so does every later boot of the sandbox; between two
+	// boots it is in the next one. A second call of the same name and spec is a success, one of another spec is ALREADY_EXISTS and
+	// says what differs. FAILED_PRECONDITION, with what to do about it, for a path that no VM may have, or that another VM
+	// has; RESOURCE_EXHAUSTED where no room is left on the node, or no PCIe port in the running machine.
+	AttachDisk(ctx context.Context, in *AttachDiskRequest, opts ...grpc.CallOption) (*AttachDiskResponse, error)
+	// DetachDisk takes a disk from a VM. A guest that runs is asked to let go of it, and waited for. DEADLINE_EXCEEDED if it has
+	// not by then: the disk stays attached, unless the guest lets go of it later. FAILED_PRECONDITION for a disk that the
+	// guest uses, as far as vmlet-agent can tell, for a VM that is paused, and for the root disk and the seed.
+	DetachDisk(ctx context.Context, in *DetachDiskRequest, opts ...grpc.CallOption) (*DetachDiskResponse, error)
+	// ResizeDisk makes a disk bigger, the root disk too; a guest that runs sees it at once. INVALID_ARGUMENT, with both sizes,
+	// for a size that is smaller. That the file system on it could not be grown is told in the answer, and is no error.
+	ResizeDisk(ctx context.Context, in *ResizeDiskRequest, opts ...grpc.CallOption) (*ResizeDiskResponse, error)
+	// ListVMDisks lists the disks of a VM, with what they are made of and take.
+	ListVMDisks(ctx context.Context, in *ListVMDisksRequest, opts ...grpc.CallOption) (*ListVMDisksResponse, error)
+	// AttachNIC gives a VM another NIC: CNI attaches its pod sandbox once more, the running machine gets the device without a
+	// reboot, and the guest's agent its addresses. Without a VM that runs the next boot has it. The same NIC again, by name and
+	// all else, is a success with the one there is; ALREADY_EXISTS, with what differs, for another one of the name.
+	// FAILED_PRECONDITION if CNI gave other addresses than were asked for, or the VM is paused; NOT_FOUND if the node has no network of the name;
+	// RESOURCE_EXHAUSTED if the machine has no PCIe port left. After an error all is as before. What goes wrong in the guest
+	// is no error: the response says so.
+	AttachNIC(ctx context.Context, in *AttachNICRequest, opts ...grpc.CallOption) (*AttachNICResponse, error)
+	// DetachNIC takes a NIC from a VM, and returns when the guest has let go of the device and CNI of the attachment.
+	// DEADLINE_EXCEEDED if the guest does not let go in time: the NIC stays and works, and the call can be repeated; a guest
+	// that lets go later has let go. FAILED_PRECONDITION for the pod's own NIC, eth0, and while the VM is paused; NOT_FOUND if there is none of
+	// the name.
+	DetachNIC(ctx context.Context, in *DetachNICRequest, opts ...grpc.CallOption) (*DetachNICResponse, error)
+	// ListNICs lists the NICs of a VM, the pod's first, then those that were attached, oldest first.
+	ListNICs(ctx context.Context, in *ListNICsRequest, opts ...grpc.CallOption) (*ListNICsResponse, error)
+	// SetLinkState gives the guest the carrier of a NIC, or takes it as by pulling the cable; the pod's own NIC has one too. It stays so
+	// over boots.
+	SetLinkState(ctx context.Context, in *SetLinkStateRequest, opts ...grpc.CallOption) (*SetLinkStateResponse, error)
+	// GuestInfo tells what a guest says of itself.
+	GuestInfo(ctx context.Context, in *GuestInfoRequest, opts ...grpc.CallOption) (*GuestInfoResponse, error)
+	// ReadGuestFile reads a regular file of a guest. The first message tells of the file, all others hold a chunk each.
+	// NOT_FOUND if there is none, FAILED_PRECONDITION for what is no regular file.
+	ReadGuestFile(ctx context.Context, in *ReadGuestFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadGuestFileResponse], error)
+	// WriteGuestFile writes a file in a guest, whole or not at all: it appears when the caller has closed its side, and a
+	// stream that breaks off leaves what was there. ALREADY_EXISTS if there is one that is not to be overwritten, NOT_FOUND
+	// without the folder that it is to be in, FAILED_PRECONDITION where something stands in its place that is no regular
+	// file.
+	WriteGuestFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteGuestFileRequest, WriteGuestFileResponse], error)
+	// GetAuthorizedKeys lists the SSH keys that a user of a guest may log in by. NOT_FOUND without such a user.
+	GetAuthorizedKeys(ctx context.Context, in *GetAuthorizedKeysRequest, opts ...grpc.CallOption) (*GetAuthorizedKeysResponse, error)
+	// SetAuthorizedKeys changes ~/.ssh/authorized_keys of a user of a guest, whole or not at all. NOT_FOUND without such a
+	// user, FAILED_PRECONDITION where the user has put something else in the file's place, or a link that leads out of the
+	// home.
+	SetAuthorizedKeys(ctx context.Context, in *SetAuthorizedKeysRequest, opts ...grpc.CallOption) (*SetAuthorizedKeysResponse, error)
+	// SetGuestPassword gives a user of a guest another password. NOT_FOUND without such a user.
+	SetGuestPassword(ctx context.Context, in *SetGuestPasswordRequest, opts ...grpc.CallOption) (*SetGuestPasswordResponse, error)
+	// Console is a VM's serial console: what it says to any number of watchers, and what one of them types. It goes on through
+	// reboots, until the VM has ended or the client has gone. A client that closes its side types no more, and still watches.
+	// Streams of the CRI's Attach are neither watchers nor writers here: they are beside it.
+	Console(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsoleRequest, ConsoleResponse], error)
+	// VNC connects to a VM's VNC server (RFB, RFC 6143), until one side ends. FAILED_PRECONDITION where the node's
+	// configuration has it off, or had when the VM's container was created.
+	VNC(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VNCRequest, VNCResponse], error)
+	// Screenshot is a picture of what a VM's screen shows. FAILED_PRECONDITION for a VM that was created without a video device.
+	Screenshot(ctx context.Context, in *ScreenshotRequest, opts ...grpc.CallOption) (*ScreenshotResponse, error)
+	// PowerOff ends the guest of a VM and keeps what the pod has of it: disks, network, NICs, snapshots. The pod's annotation
+	// vmlet.io/power-off says what becomes of its container. One that is off is a success. DEADLINE_EXCEEDED if the guest has
+	// not powered off in time: it is left as it is. FAILED_PRECONDITION while it is stopped, rebooted or restored. A call that
+	// ends early leaves the poweroff under way.
+	PowerOff(ctx context.Context, in *PowerOffRequest, opts ...grpc.CallOption) (*PowerOffResponse, error)
+	// PowerOn boots a VM again that PowerOff has ended, and does not wait for its guest. One that runs is a success.
+	// FAILED_PRECONDITION, with what to do, for one whose container has ended. After another error it is off as before.
+	PowerOn(ctx context.Context, in *PowerOnRequest, opts ...grpc.CallOption) (*PowerOnResponse, error)
+	// Resize gives a VM other CPUs, other memory, or another place among the host's CPUs, and says of each part what the VM has
+	// now. CPUs are added to a guest that runs, within its headroom; fewer than it has are a quota. Memory is plugged and
+	// unplugged within its headroom, as far as the guest takes it or gives it back in time. FAILED_PRECONDITION, with what is
+	// possible, for what it cannot have: all is as it was then. It goes on when its caller goes away.
+	Resize(ctx context.Context, in *ResizeRequest, opts ...grpc.CallOption) (*ResizeResponse, error)
+	// ListOperations lists the operations of one VM or of all, oldest first: those under way, and the last that have ended.
+	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
+	// GetOperation returns one operation. NOT_FOUND if there is none, INVALID_ARGUMENT for the beginning of more than one ID.
+	GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error)
+	// WatchOperation tells an operation as it is, then each time it is further, and in the end how it ended. That it failed is
+	// no error of this call. UNAVAILABLE where vmlet is shut down first: the operation goes on after its next start.
+	WatchOperation(ctx context.Context, in *WatchOperationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchOperationResponse], error)
+	// CancelOperation ends an operation, and returns when nothing is left of it: the memory of a snapshot that is being written.
+	// The VM runs on. One that was cancelled before is a success; FAILED_PRECONDITION, with the reason, for one that must come to
+	// its end, or has.
+	CancelOperation(ctx context.Context, in *CancelOperationRequest, opts ...grpc.CallOption) (*CancelOperationResponse, error)
 }
 
 type vMServiceClient struct {
@@ -397,13 +536,359 @@ func (c *vMServiceClient) Resume(ctx context.Context, in *ResumeRequest, opts ..
 	return out, nil
 }
 
+func (c *vMServiceClient) CreateSnapshot(ctx context.Context, in *CreateSnapshotRequest, opts ...grpc.CallOption) (*CreateSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateSnapshotResponse)
+	err := c.cc.Invoke(ctx, VMService_CreateSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSnapshotsResponse)
+	err := c.cc.Invoke(ctx, VMService_ListSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (*GetSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSnapshotResponse)
+	err := c.cc.Invoke(ctx, VMService_GetSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) RestoreSnapshot(ctx context.Context, in *RestoreSnapshotRequest, opts ...grpc.CallOption) (*RestoreSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreSnapshotResponse)
+	err := c.cc.Invoke(ctx, VMService_RestoreSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) DeleteSnapshot(ctx context.Context, in *DeleteSnapshotRequest, opts ...grpc.CallOption) (*DeleteSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSnapshotResponse)
+	err := c.cc.Invoke(ctx, VMService_DeleteSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VMService_ServiceDesc.Streams[0], VMService_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
+func (c *vMServiceClient) Capabilities(ctx context.Context, in *CapabilitiesRequest, opts ...grpc.CallOption) (*CapabilitiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CapabilitiesResponse)
+	err := c.cc.Invoke(ctx, VMService_Capabilities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) AttachDisk(ctx context.Context, in *AttachDiskRequest, opts ...grpc.CallOption) (*AttachDiskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttachDiskResponse)
+	err := c.cc.Invoke(ctx, VMService_AttachDisk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) DetachDisk(ctx context.Context, in *DetachDiskRequest, opts ...grpc.CallOption) (*DetachDiskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DetachDiskResponse)
+	err := c.cc.Invoke(ctx, VMService_DetachDisk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) ResizeDisk(ctx context.Context, in *ResizeDiskRequest, opts ...grpc.CallOption) (*ResizeDiskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResizeDiskResponse)
+	err := c.cc.Invoke(ctx, VMService_ResizeDisk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) ListVMDisks(ctx context.Context, in *ListVMDisksRequest, opts ...grpc.CallOption) (*ListVMDisksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListVMDisksResponse)
+	err := c.cc.Invoke(ctx, VMService_ListVMDisks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) AttachNIC(ctx context.Context, in *AttachNICRequest, opts ...grpc.CallOption) (*AttachNICResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttachNICResponse)
+	err := c.cc.Invoke(ctx, VMService_AttachNIC_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) DetachNIC(ctx context.Context, in *DetachNICRequest, opts ...grpc.CallOption) (*DetachNICResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DetachNICResponse)
+	err := c.cc.Invoke(ctx, VMService_DetachNIC_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) ListNICs(ctx context.Context, in *ListNICsRequest, opts ...grpc.CallOption) (*ListNICsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNICsResponse)
+	err := c.cc.Invoke(ctx, VMService_ListNICs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) SetLinkState(ctx context.Context, in *SetLinkStateRequest, opts ...grpc.CallOption) (*SetLinkStateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLinkStateResponse)
+	err := c.cc.Invoke(ctx, VMService_SetLinkState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) GuestInfo(ctx context.Context, in *GuestInfoRequest, opts ...grpc.CallOption) (*GuestInfoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GuestInfoResponse)
+	err := c.cc.Invoke(ctx, VMService_GuestInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) ReadGuestFile(ctx context.Context, in *ReadGuestFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadGuestFileResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VMService_ServiceDesc.Streams[1], VMService_ReadGuestFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadGuestFileRequest, ReadGuestFileResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_ReadGuestFileClient = grpc.ServerStreamingClient[ReadGuestFileResponse]
+
+func (c *vMServiceClient) WriteGuestFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteGuestFileRequest, WriteGuestFileResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VMService_ServiceDesc.Streams[2], VMService_WriteGuestFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WriteGuestFileRequest, WriteGuestFileResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_WriteGuestFileClient = grpc.ClientStreamingClient[WriteGuestFileRequest, WriteGuestFileResponse]
+
+func (c *vMServiceClient) GetAuthorizedKeys(ctx context.Context, in *GetAuthorizedKeysRequest, opts ...grpc.CallOption) (*GetAuthorizedKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAuthorizedKeysResponse)
+	err := c.cc.Invoke(ctx, VMService_GetAuthorizedKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) SetAuthorizedKeys(ctx context.Context, in *SetAuthorizedKeysRequest, opts ...grpc.CallOption) (*SetAuthorizedKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetAuthorizedKeysResponse)
+	err := c.cc.Invoke(ctx, VMService_SetAuthorizedKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) SetGuestPassword(ctx context.Context, in *SetGuestPasswordRequest, opts ...grpc.CallOption) (*SetGuestPasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetGuestPasswordResponse)
+	err := c.cc.Invoke(ctx, VMService_SetGuestPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) Console(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsoleRequest, ConsoleResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VMService_ServiceDesc.Streams[3], VMService_Console_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ConsoleRequest, ConsoleResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_ConsoleClient = grpc.BidiStreamingClient[ConsoleRequest, ConsoleResponse]
+
+func (c *vMServiceClient) VNC(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[VNCRequest, VNCResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VMService_ServiceDesc.Streams[4], VMService_VNC_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VNCRequest, VNCResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_VNCClient = grpc.BidiStreamingClient[VNCRequest, VNCResponse]
+
+func (c *vMServiceClient) Screenshot(ctx context.Context, in *ScreenshotRequest, opts ...grpc.CallOption) (*ScreenshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScreenshotResponse)
+	err := c.cc.Invoke(ctx, VMService_Screenshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) PowerOff(ctx context.Context, in *PowerOffRequest, opts ...grpc.CallOption) (*PowerOffResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PowerOffResponse)
+	err := c.cc.Invoke(ctx, VMService_PowerOff_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) PowerOn(ctx context.Context, in *PowerOnRequest, opts ...grpc.CallOption) (*PowerOnResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PowerOnResponse)
+	err := c.cc.Invoke(ctx, VMService_PowerOn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) Resize(ctx context.Context, in *ResizeRequest, opts ...grpc.CallOption) (*ResizeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResizeResponse)
+	err := c.cc.Invoke(ctx, VMService_Resize_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOperationsResponse)
+	err := c.cc.Invoke(ctx, VMService_ListOperations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetOperationResponse)
+	err := c.cc.Invoke(ctx, VMService_GetOperation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) WatchOperation(ctx context.Context, in *WatchOperationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchOperationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &VMService_ServiceDesc.Streams[5], VMService_WatchOperation_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchOperationRequest, WatchOperationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_WatchOperationClient = grpc.ServerStreamingClient[WatchOperationResponse]
+
+func (c *vMServiceClient) CancelOperation(ctx context.Context, in *CancelOperationRequest, opts ...grpc.CallOption) (*CancelOperationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelOperationResponse)
+	err := c.cc.Invoke(ctx, VMService_CancelOperation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // VMServiceServer is the server API for VMService service.
 // All implementations must embed UnimplementedVMServiceServer
 // for forward compatibility.
 //
 // VMService does to VMs what the CRI has no words for. A VM is named by the ID of its pod sandbox or of a container in it,
-// by the unique beginning of one, or by "NAMESPACE/POD". A name that fits more than one is INVALID_ARGUMENT and lists
-// candidates, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
+// by the unique beginning of one, or by "NAMESPACE/POD", maybe with "TENANT/" before it. A name that fits more than one is
+// INVALID_ARGUMENT and lists candidates, one that fits none NOT_FOUND; FAILED_PRECONDITION if no VM runs there.
 //
 // To the CRI a container is RUNNING throughout all of it, and ends as ever when its VM does.
 type VMServiceServer interface {
@@ -418,6 +903,114 @@ type VMServiceServer interface {
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	// Resume lets a paused VM go on. Resuming one that runs is a success.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// CreateSnapshot takes a snapshot of a VM's root disk and, if asked for, of its memory, of a VM that runs, is paused or
+	// is off. The guest runs on but for the moment that the answer tells. ALREADY_EXISTS for a name that the VM has a
+	// snapshot of; FAILED_PRECONDITION where the VM has what cannot be saved, which the message names: nothing less than
+	// what was asked for is taken. It goes on when the caller goes away; one that is cut short leaves nothing.
+	CreateSnapshot(context.Context, *CreateSnapshotRequest) (*CreateSnapshotResponse, error)
+	// ListSnapshots lists the snapshots of a VM, oldest first.
+	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
+	// GetSnapshot returns one snapshot. NOT_FOUND if the VM has none of that name.
+	GetSnapshot(context.Context, *GetSnapshotRequest) (*GetSnapshotResponse, error)
+	// RestoreSnapshot puts a VM back to a snapshot; what its disk has become since is given up, unless another snapshot has
+	// it. With memory the guest goes on in that moment, without it boots; a VM that is off finds its disk changed when it is
+	// next started. FAILED_PRECONDITION where the snapshot is of another image's disk, or its memory of another container
+	// or machine than the VM has now. It goes on when the caller goes away or vmlet is restarted.
+	RestoreSnapshot(context.Context, *RestoreSnapshotRequest) (*RestoreSnapshotResponse, error)
+	// DeleteSnapshot deletes a snapshot, whatever its VM is doing, and returns when the room is given back that only it
+	// needed. Snapshots that were taken later stay as they are. A deletion that is cut short goes on when vmlet starts.
+	DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error)
+	// Watch tells what happens to one VM or all of them, as it happens: first each VM as it is, then every event. A client
+	// that was cut off comes back with the token of the last message it had and misses nothing. OUT_OF_RANGE if it would: the
+	// events since are too many, or vmlet was restarted; then, and where it reads too slowly, it begins anew without a token.
+	// The watch of one VM ends when the pod's sandbox is gone. It tells of VMs that do not run, too.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Capabilities tells what can be done to VMs on this host or to one of them, by this API and by the CRI, and why not. It
+	// answers from memory.
+	Capabilities(context.Context, *CapabilitiesRequest) (*CapabilitiesResponse, error)
+	// AttachDisk gives a VM a disk: a new one of a size, the one of that name that was detached and kept, or a file or block
+	// device of the node. A guest that runs, or is paused, gets it at once, and so does every later boot of the sandbox; between two
+	// boots it is in the next one. A second call of the same name and spec is a success, one of another spec is ALREADY_EXISTS and
+	// says what differs. FAILED_PRECONDITION, with what to do about it, for a path that no VM may have, or that another VM
+	// has; RESOURCE_EXHAUSTED where no room is left on the node, or no PCIe port in the running machine.
+	AttachDisk(context.Context, *AttachDiskRequest) (*AttachDiskResponse, error)
+	// DetachDisk takes a disk from a VM. A guest that runs is asked to let go of it, and waited for. DEADLINE_EXCEEDED if it has
+	// not by then: the disk stays attached, unless the guest lets go of it later. FAILED_PRECONDITION for a disk that the
+	// guest uses, as far as vmlet-agent can tell, for a VM that is paused, and for the root disk and the seed.
+	DetachDisk(context.Context, *DetachDiskRequest) (*DetachDiskResponse, error)
+	// ResizeDisk makes a disk bigger, the root disk too; a guest that runs sees it at once. INVALID_ARGUMENT, with both sizes,
+	// for a size that is smaller. That the file system on it could not be grown is told in the answer, and is no error.
+	ResizeDisk(context.Context, *ResizeDiskRequest) (*ResizeDiskResponse, error)
+	// ListVMDisks lists the disks of a VM, with what they are made of and take.
+	ListVMDisks(context.Context, *ListVMDisksRequest) (*ListVMDisksResponse, error)
+	// AttachNIC gives a VM another NIC: CNI attaches its pod sandbox once more, the running machine gets the device without a
+	// reboot, and the guest's agent its addresses. Without a VM that runs the next boot has it. The same NIC again, by name and
+	// all else, is a success with the one there is; ALREADY_EXISTS, with what differs, for another one of the name.
+	// FAILED_PRECONDITION if CNI gave other addresses than were asked for, or the VM is paused; NOT_FOUND if the node has no network of the name;
+	// RESOURCE_EXHAUSTED if the machine has no PCIe port left. After an error all is as before. What goes wrong in the guest
+	// is no error: the response says so.
+	AttachNIC(context.Context, *AttachNICRequest) (*AttachNICResponse, error)
+	// DetachNIC takes a NIC from a VM, and returns when the guest has let go of the device and CNI of the attachment.
+	// DEADLINE_EXCEEDED if the guest does not let go in time: the NIC stays and works, and the call can be repeated; a guest
+	// that lets go later has let go. FAILED_PRECONDITION for the pod's own NIC, eth0, and while the VM is paused; NOT_FOUND if there is none of
+	// the name.
+	DetachNIC(context.Context, *DetachNICRequest) (*DetachNICResponse, error)
+	// ListNICs lists the NICs of a VM, the pod's first, then those that were attached, oldest first.
+	ListNICs(context.Context, *ListNICsRequest) (*ListNICsResponse, error)
+	// SetLinkState gives the guest the carrier of a NIC, or takes it as by pulling the cable; the pod's own NIC has one too. It stays so
+	// over boots.
+	SetLinkState(context.Context, *SetLinkStateRequest) (*SetLinkStateResponse, error)
+	// GuestInfo tells what a guest says of itself.
+	GuestInfo(context.Context, *GuestInfoRequest) (*GuestInfoResponse, error)
+	// ReadGuestFile reads a regular file of a guest. The first message tells of the file, all others hold a chunk each.
+	// NOT_FOUND if there is none, FAILED_PRECONDITION for what is no regular file.
+	ReadGuestFile(*ReadGuestFileRequest, grpc.ServerStreamingServer[ReadGuestFileResponse]) error
+	// WriteGuestFile writes a file in a guest, whole or not at all: it appears when the caller has closed its side, and a
+	// stream that breaks off leaves what was there. ALREADY_EXISTS if there is one that is not to be overwritten, NOT_FOUND
+	// without the folder that it is to be in, FAILED_PRECONDITION where something stands in its place that is no regular
+	// file.
+	WriteGuestFile(grpc.ClientStreamingServer[WriteGuestFileRequest, WriteGuestFileResponse]) error
+	// GetAuthorizedKeys lists the SSH keys that a user of a guest may log in by. NOT_FOUND without such a user.
+	GetAuthorizedKeys(context.Context, *GetAuthorizedKeysRequest) (*GetAuthorizedKeysResponse, error)
+	// SetAuthorizedKeys changes ~/.ssh/authorized_keys of a user of a guest, whole or not at all. NOT_FOUND without such a
+	// user, FAILED_PRECONDITION where the user has put something else in the file's place, or a link that leads out of the
+	// home.
+	SetAuthorizedKeys(context.Context, *SetAuthorizedKeysRequest) (*SetAuthorizedKeysResponse, error)
+	// SetGuestPassword gives a user of a guest another password. NOT_FOUND without such a user.
+	SetGuestPassword(context.Context, *SetGuestPasswordRequest) (*SetGuestPasswordResponse, error)
+	// Console is a VM's serial console: what it says to any number of watchers, and what one of them types. It goes on through
+	// reboots, until the VM has ended or the client has gone. A client that closes its side types no more, and still watches.
+	// Streams of the CRI's Attach are neither watchers nor writers here: they are beside it.
+	Console(grpc.BidiStreamingServer[ConsoleRequest, ConsoleResponse]) error
+	// VNC connects to a VM's VNC server (RFB, RFC 6143), until one side ends. FAILED_PRECONDITION where the node's
+	// configuration has it off, or had when the VM's container was created.
+	VNC(grpc.BidiStreamingServer[VNCRequest, VNCResponse]) error
+	// Screenshot is a picture of what a VM's screen shows. FAILED_PRECONDITION for a VM that was created without a video device.
+	Screenshot(context.Context, *ScreenshotRequest) (*ScreenshotResponse, error)
+	// PowerOff ends the guest of a VM and keeps what the pod has of it: disks, network, NICs, snapshots. The pod's annotation
+	// vmlet.io/power-off says what becomes of its container. One that is off is a success. DEADLINE_EXCEEDED if the guest has
+	// not powered off in time: it is left as it is. FAILED_PRECONDITION while it is stopped, rebooted or restored. A call that
+	// ends early leaves the poweroff under way.
+	PowerOff(context.Context, *PowerOffRequest) (*PowerOffResponse, error)
+	// PowerOn boots a VM again that PowerOff has ended, and does not wait for its guest. One that runs is a success.
+	// FAILED_PRECONDITION, with what to do, for one whose container has ended. After another error it is off as before.
+	PowerOn(context.Context, *PowerOnRequest) (*PowerOnResponse, error)
+	// Resize gives a VM other CPUs, other memory, or another place among the host's CPUs, and says of each part what the VM has
+	// now. CPUs are added to a guest that runs, within its headroom; fewer than it has are a quota. Memory is plugged and
+	// unplugged within its headroom, as far as the guest takes it or gives it back in time. FAILED_PRECONDITION, with what is
+	// possible, for what it cannot have: all is as it was then. It goes on when its caller goes away.
+	Resize(context.Context, *ResizeRequest) (*ResizeResponse, error)
+	// ListOperations lists the operations of one VM or of all, oldest first: those under way, and the last that have ended.
+	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
+	// GetOperation returns one operation. NOT_FOUND if there is none, INVALID_ARGUMENT for the beginning of more than one ID.
+	GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error)
+	// WatchOperation tells an operation as it is, then each time it is further, and in the end how it ended. That it failed is
+	// no error of this call. UNAVAILABLE where vmlet is shut down first: the operation goes on after its next start.
+	WatchOperation(*WatchOperationRequest, grpc.ServerStreamingServer[WatchOperationResponse]) error
+	// CancelOperation ends an operation, and returns when nothing is left of it: the memory of a snapshot that is being written.
+	// The VM runs on. One that was cancelled before is a success; FAILED_PRECONDITION, with the reason, for one that must come to
+	// its end, or has.
+	CancelOperation(context.Context, *CancelOperationRequest) (*CancelOperationResponse, error)
 	mustEmbedUnimplementedVMServiceServer()
 }
 
@@ -436,6 +1029,99 @@ func (UnimplementedVMServiceServer) Pause(context.Context, *PauseRequest) (*Paus
 }
 func (UnimplementedVMServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedVMServiceServer) CreateSnapshot(context.Context, *CreateSnapshotRequest) (*CreateSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSnapshot not implemented")
+}
+func (UnimplementedVMServiceServer) ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSnapshots not implemented")
+}
+func (UnimplementedVMServiceServer) GetSnapshot(context.Context, *GetSnapshotRequest) (*GetSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSnapshot not implemented")
+}
+func (UnimplementedVMServiceServer) RestoreSnapshot(context.Context, *RestoreSnapshotRequest) (*RestoreSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestoreSnapshot not implemented")
+}
+func (UnimplementedVMServiceServer) DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSnapshot not implemented")
+}
+func (UnimplementedVMServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedVMServiceServer) Capabilities(context.Context, *CapabilitiesRequest) (*CapabilitiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Capabilities not implemented")
+}
+func (UnimplementedVMServiceServer) AttachDisk(context.Context, *AttachDiskRequest) (*AttachDiskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AttachDisk not implemented")
+}
+func (UnimplementedVMServiceServer) DetachDisk(context.Context, *DetachDiskRequest) (*DetachDiskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DetachDisk not implemented")
+}
+func (UnimplementedVMServiceServer) ResizeDisk(context.Context, *ResizeDiskRequest) (*ResizeDiskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResizeDisk not implemented")
+}
+func (UnimplementedVMServiceServer) ListVMDisks(context.Context, *ListVMDisksRequest) (*ListVMDisksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListVMDisks not implemented")
+}
+func (UnimplementedVMServiceServer) AttachNIC(context.Context, *AttachNICRequest) (*AttachNICResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AttachNIC not implemented")
+}
+func (UnimplementedVMServiceServer) DetachNIC(context.Context, *DetachNICRequest) (*DetachNICResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DetachNIC not implemented")
+}
+func (UnimplementedVMServiceServer) ListNICs(context.Context, *ListNICsRequest) (*ListNICsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNICs not implemented")
+}
+func (UnimplementedVMServiceServer) SetLinkState(context.Context, *SetLinkStateRequest) (*SetLinkStateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLinkState not implemented")
+}
+func (UnimplementedVMServiceServer) GuestInfo(context.Context, *GuestInfoRequest) (*GuestInfoResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GuestInfo not implemented")
+}
+func (UnimplementedVMServiceServer) ReadGuestFile(*ReadGuestFileRequest, grpc.ServerStreamingServer[ReadGuestFileResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadGuestFile not implemented")
+}
+func (UnimplementedVMServiceServer) WriteGuestFile(grpc.ClientStreamingServer[WriteGuestFileRequest, WriteGuestFileResponse]) error {
+	return status.Error(codes.Unimplemented, "method WriteGuestFile not implemented")
+}
+func (UnimplementedVMServiceServer) GetAuthorizedKeys(context.Context, *GetAuthorizedKeysRequest) (*GetAuthorizedKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAuthorizedKeys not implemented")
+}
+func (UnimplementedVMServiceServer) SetAuthorizedKeys(context.Context, *SetAuthorizedKeysRequest) (*SetAuthorizedKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAuthorizedKeys not implemented")
+}
+func (UnimplementedVMServiceServer) SetGuestPassword(context.Context, *SetGuestPasswordRequest) (*SetGuestPasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetGuestPassword not implemented")
+}
+func (UnimplementedVMServiceServer) Console(grpc.BidiStreamingServer[ConsoleRequest, ConsoleResponse]) error {
+	return status.Error(codes.Unimplemented, "method Console not implemented")
+}
+func (UnimplementedVMServiceServer) VNC(grpc.BidiStreamingServer[VNCRequest, VNCResponse]) error {
+	return status.Error(codes.Unimplemented, "method VNC not implemented")
+}
+func (UnimplementedVMServiceServer) Screenshot(context.Context, *ScreenshotRequest) (*ScreenshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Screenshot not implemented")
+}
+func (UnimplementedVMServiceServer) PowerOff(context.Context, *PowerOffRequest) (*PowerOffResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PowerOff not implemented")
+}
+func (UnimplementedVMServiceServer) PowerOn(context.Context, *PowerOnRequest) (*PowerOnResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PowerOn not implemented")
+}
+func (UnimplementedVMServiceServer) Resize(context.Context, *ResizeRequest) (*ResizeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Resize not implemented")
+}
+func (UnimplementedVMServiceServer) ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOperations not implemented")
+}
+func (UnimplementedVMServiceServer) GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOperation not implemented")
+}
+func (UnimplementedVMServiceServer) WatchOperation(*WatchOperationRequest, grpc.ServerStreamingServer[WatchOperationResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchOperation not implemented")
+}
+func (UnimplementedVMServiceServer) CancelOperation(context.Context, *CancelOperationRequest) (*CancelOperationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelOperation not implemented")
 }
 func (UnimplementedVMServiceServer) mustEmbedUnimplementedVMServiceServer() {}
 func (UnimplementedVMServiceServer) testEmbeddedByValue()                   {}
@@ -512,6 +1198,510 @@ func _VMService_Resume_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VMService_CreateSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).CreateSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_CreateSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).CreateSnapshot(ctx, req.(*CreateSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_ListSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).ListSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_ListSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).ListSnapshots(ctx, req.(*ListSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_GetSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).GetSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_GetSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).GetSnapshot(ctx, req.(*GetSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_RestoreSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).RestoreSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_RestoreSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).RestoreSnapshot(ctx, req.(*RestoreSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_DeleteSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).DeleteSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_DeleteSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).DeleteSnapshot(ctx, req.(*DeleteSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VMServiceServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
+func _VMService_Capabilities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CapabilitiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).Capabilities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_Capabilities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).Capabilities(ctx, req.(*CapabilitiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_AttachDisk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttachDiskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).AttachDisk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_AttachDisk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).AttachDisk(ctx, req.(*AttachDiskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_DetachDisk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DetachDiskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).DetachDisk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_DetachDisk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).DetachDisk(ctx, req.(*DetachDiskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_ResizeDisk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResizeDiskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).ResizeDisk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_ResizeDisk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).ResizeDisk(ctx, req.(*ResizeDiskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_ListVMDisks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListVMDisksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).ListVMDisks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_ListVMDisks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).ListVMDisks(ctx, req.(*ListVMDisksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_AttachNIC_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttachNICRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).AttachNIC(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_AttachNIC_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).AttachNIC(ctx, req.(*AttachNICRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_DetachNIC_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DetachNICRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).DetachNIC(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_DetachNIC_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).DetachNIC(ctx, req.(*DetachNICRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_ListNICs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNICsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).ListNICs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_ListNICs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).ListNICs(ctx, req.(*ListNICsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_SetLinkState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLinkStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).SetLinkState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_SetLinkState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).SetLinkState(ctx, req.(*SetLinkStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_GuestInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GuestInfoRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).GuestInfo(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_GuestInfo_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).GuestInfo(ctx, req.(*GuestInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_ReadGuestFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadGuestFileRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VMServiceServer).ReadGuestFile(m, &grpc.GenericServerStream[ReadGuestFileRequest, ReadGuestFileResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_ReadGuestFileServer = grpc.ServerStreamingServer[ReadGuestFileResponse]
+
+func _VMService_WriteGuestFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(VMServiceServer).WriteGuestFile(&grpc.GenericServerStream[WriteGuestFileRequest, WriteGuestFileResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_WriteGuestFileServer = grpc.ClientStreamingServer[WriteGuestFileRequest, WriteGuestFileResponse]
+
+func _VMService_GetAuthorizedKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAuthorizedKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).GetAuthorizedKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_GetAuthorizedKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).GetAuthorizedKeys(ctx, req.(*GetAuthorizedKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_SetAuthorizedKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAuthorizedKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).SetAuthorizedKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_SetAuthorizedKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).SetAuthorizedKeys(ctx, req.(*SetAuthorizedKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_SetGuestPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetGuestPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).SetGuestPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_SetGuestPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).SetGuestPassword(ctx, req.(*SetGuestPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_Console_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(VMServiceServer).Console(&grpc.GenericServerStream[ConsoleRequest, ConsoleResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_ConsoleServer = grpc.BidiStreamingServer[ConsoleRequest, ConsoleResponse]
+
+func _VMService_VNC_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(VMServiceServer).VNC(&grpc.GenericServerStream[VNCRequest, VNCResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_VNCServer = grpc.BidiStreamingServer[VNCRequest, VNCResponse]
+
+func _VMService_Screenshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScreenshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).Screenshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_Screenshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).Screenshot(ctx, req.(*ScreenshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_PowerOff_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PowerOffRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).PowerOff(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_PowerOff_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).PowerOff(ctx, req.(*PowerOffRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_PowerOn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PowerOnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).PowerOn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_PowerOn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).PowerOn(ctx, req.(*PowerOnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_Resize_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResizeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).Resize(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_Resize_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).Resize(ctx, req.(*ResizeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_ListOperations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOperationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).ListOperations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_ListOperations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).ListOperations(ctx, req.(*ListOperationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_GetOperation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOperationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).GetOperation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_GetOperation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).GetOperation(ctx, req.(*GetOperationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_WatchOperation_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchOperationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VMServiceServer).WatchOperation(m, &grpc.GenericServerStream[WatchOperationRequest, WatchOperationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type VMService_WatchOperationServer = grpc.ServerStreamingServer[WatchOperationResponse]
+
+func _VMService_CancelOperation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelOperationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).CancelOperation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_CancelOperation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).CancelOperation(ctx, req.(*CancelOperationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // VMService_ServiceDesc is the grpc.ServiceDesc for VMService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -531,8 +1721,141 @@ var VMService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Resume",
 			Handler:    _VMService_Resume_Handler,
 		},
+		{
+			MethodName: "CreateSnapshot",
+			Handler:    _VMService_CreateSnapshot_Handler,
+		},
+		{
+			MethodName: "ListSnapshots",
+			Handler:    _VMService_ListSnapshots_Handler,
+		},
+		{
+			MethodName: "GetSnapshot",
+			Handler:    _VMService_GetSnapshot_Handler,
+		},
+		{
+			MethodName: "RestoreSnapshot",
+			Handler:    _VMService_RestoreSnapshot_Handler,
+		},
+		{
+			MethodName: "DeleteSnapshot",
+			Handler:    _VMService_DeleteSnapshot_Handler,
+		},
+		{
+			MethodName: "Capabilities",
+			Handler:    _VMService_Capabilities_Handler,
+		},
+		{
+			MethodName: "AttachDisk",
+			Handler:    _VMService_AttachDisk_Handler,
+		},
+		{
+			MethodName: "DetachDisk",
+			Handler:    _VMService_DetachDisk_Handler,
+		},
+		{
+			MethodName: "ResizeDisk",
+			Handler:    _VMService_ResizeDisk_Handler,
+		},
+		{
+			MethodName: "ListVMDisks",
+			Handler:    _VMService_ListVMDisks_Handler,
+		},
+		{
+			MethodName: "AttachNIC",
+			Handler:    _VMService_AttachNIC_Handler,
+		},
+		{
+			MethodName: "DetachNIC",
+			Handler:    _VMService_DetachNIC_Handler,
+		},
+		{
+			MethodName: "ListNICs",
+			Handler:    _VMService_ListNICs_Handler,
+		},
+		{
+			MethodName: "SetLinkState",
+			Handler:    _VMService_SetLinkState_Handler,
+		},
+		{
+			MethodName: "GuestInfo",
+			Handler:    _VMService_GuestInfo_Handler,
+		},
+		{
+			MethodName: "GetAuthorizedKeys",
+			Handler:    _VMService_GetAuthorizedKeys_Handler,
+		},
+		{
+			MethodName: "SetAuthorizedKeys",
+			Handler:    _VMService_SetAuthorizedKeys_Handler,
+		},
+		{
+			MethodName: "SetGuestPassword",
+			Handler:    _VMService_SetGuestPassword_Handler,
+		},
+		{
+			MethodName: "Screenshot",
+			Handler:    _VMService_Screenshot_Handler,
+		},
+		{
+			MethodName: "PowerOff",
+			Handler:    _VMService_PowerOff_Handler,
+		},
+		{
+			MethodName: "PowerOn",
+			Handler:    _VMService_PowerOn_Handler,
+		},
+		{
+			MethodName: "Resize",
+			Handler:    _VMService_Resize_Handler,
+		},
+		{
+			MethodName: "ListOperations",
+			Handler:    _VMService_ListOperations_Handler,
+		},
+		{
+			MethodName: "GetOperation",
+			Handler:    _VMService_GetOperation_Handler,
+		},
+		{
+			MethodName: "CancelOperation",
+			Handler:    _VMService_CancelOperation_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _VMService_Watch_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReadGuestFile",
+			Handler:       _VMService_ReadGuestFile_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WriteGuestFile",
+			Handler:       _VMService_WriteGuestFile_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Console",
+			Handler:       _VMService_Console_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "VNC",
+			Handler:       _VMService_VNC_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "WatchOperation",
+			Handler:       _VMService_WatchOperation_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "vmlet/v1/vmlet.proto",
 }
 

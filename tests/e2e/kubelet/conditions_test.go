@@ -157,6 +157,8 @@ func TestAFullDisk(t *testing.T) {
 	writer := waitMachine(k, "writer")
 	boot := bootID(t, k, "writer")
 
+	// What a guest has not written yet would pause it, too: this one has written all, and cannot write more.
+	k.Running("steady-0").Exec("sh", "-c", "sync; echo u >/proc/sysrq-trigger; until grep -q ' / ext4 ro' /proc/mounts; do sleep 0.1; done")
 	ballast := filepath.Join(node.LibDir, "node", "ballast")
 	fillUp(t, ballast)
 	writer.ExecDetached("dd if=/dev/urandom of=/root/written bs=64k count=32 && sync && echo guest: written >/dev/ttyS0")
@@ -166,7 +168,7 @@ func TestAFullDisk(t *testing.T) {
 		return want("the guest that writes", harness.Virsh(t, "domstate", "--reason", writer.DomainName()), "paused (I/O error)")
 	})
 	so := len(k.Numbers("steady-0", "count"))
-	node.Eventually(30*time.Second, func() error {
+	node.Eventually(time.Minute, func() error {
 		if now := len(k.Numbers("steady-0", "count")); now < so+10 {
 			return fmt.Errorf("%d lines are in the log, there were %d", now, so)
 		}

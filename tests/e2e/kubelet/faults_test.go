@@ -19,7 +19,8 @@ import (
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
-// countingPod prints a number every half second. Its volume, if it has one, is a share, which a virtiofsd serves.
+// countingPod prints a number every half second. Its volume, if it has one, is a share, which a virtiofsd serves. It may
+// do all in its guest: TestAFullDisk has it write no more.
 const countingPod = `apiVersion: v1
 kind: Pod
 metadata: {name: NAME, annotations: {vmlet.io/agent-timeout: 5m}}
@@ -28,6 +29,7 @@ spec:
   containers:
   - name: vm
     image: IMAGE
+    securityContext: {privileged: true}
     command: [sh, -c, 'i=0; while :; do i=$((i+1)); echo count $i; sleep 0.5; done']
     readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1, timeoutSeconds: 10}
 `

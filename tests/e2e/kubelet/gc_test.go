@@ -26,6 +26,9 @@ const garbageConfig = `imageGCHighThresholdPercent: 60
 imageGCLowThresholdPercent: 55
 crashLoopBackOff: {maxContainerRestartPeriod: 1s}`
 
+// gcWords are how kubelet begins to say what has come of a collection of images; that it succeeded, at this verbosity alone.
+const gcWords, gcVerbosity = "Image garbage collection ", "--v=4"
+
 // TestImagesAndGarbage: what kubelet pulls, and what it has removed. It looks for garbage when it starts, and then every
 // minute (containers, sandboxes) or five (images): so it is started again here.
 func TestImagesAndGarbage(t *testing.T) {
@@ -39,7 +42,7 @@ func TestImagesAndGarbage(t *testing.T) {
 	node.Pull(image("present"))
 	asked := countPulls(t)
 	dir := t.TempDir()
-	k := harness.StartKubelet(t, node, harness.WithKubeletConfig(garbageConfig))
+	k := harness.StartKubelet(t, node, harness.WithKubeletConfig(garbageConfig), harness.WithKubeletFlags(gcVerbosity))
 	k.Apply("stays", pullPod("stays", "present", "IfNotPresent"))
 	k.Apply("crasher", podSpec("crasher", dir, "terminationGracePeriodSeconds: 5", `
 command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/n; echo run $n; [ $n -ge 2 ] || exit 1; trap exit TERM; while :; do sleep 0.1; done']`))
@@ -72,8 +75,7 @@ command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/
 	must(t, os.WriteFile(filepath.Join(node.LibDir, "node", "filler"), make([]byte, 80<<20), 0o600))
 	t.Run("a full disk: an image that is young stays", func(t *testing.T) {
 		collected(t, k, "the full disk is not found", func() bool {
-			log, err := os.ReadFile(k.LogFile())
-			return err == nil && strings.Contains(string(log), "over the high threshold")
+			return strings.Contains(logOf(t, k), "over the high threshold")
 		})
 		if !hasImage(t, node, image("unused")) {
 			t.Error("an image was removed before imageMinimumGCAge")
@@ -81,7 +83,7 @@ command: [sh, -c, 'n=$(cat /data/n 2>/dev/null || echo 0); echo $((n+1)) >/data/
 	})
 	k.Stop()
 	k = harness.StartKubelet(t, node, harness.WithKubeletConfig(garbageConfig),
-		harness.WithKubeletFlags("--minimum-image-ttl-duration=0s", "--maximum-dead-containers-per-container=0"))
+		harness.WithKubeletFlags(gcVerbosity, "--minimum-image-ttl-duration=0s", "--maximum-dead-containers-per-container=0"))
 	t.Run("a full disk: images that nothing uses go", func(t *testing.T) {
 		collected(t, k, "the unused image is still there", func() bool { return !hasImage(t, node, image("unused")) })
 		if !hasImage(t, node, harness.TinyImage()) {
@@ -134,19 +136,31 @@ func pullPolicies(t *testing.T, k *harness.Kubelet, asked func(string) int) {
 }
 
 // collected starts kubelet until its collection of images has come to this. When kubelet starts, that runs beside what it
-// needs: without the size of the disk it fails, and what was first seen after it had begun is too young for it.
+// needs: without the size of the disk it fails, and what was first seen after it had begun is too young for it. So it may take many
+// starts; what has come of each the log says (gcWords).
 func collected(t *testing.T, k *harness.Kubelet, otherwise string, is func() bool) {
 	t.Helper()
-	for range 20 {
+	for range 60 {
 		k.Stop()
+		before := len(logOf(t, k))
 		k.Start()
-		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-			if is() {
-				return
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			if strings.Contains(logOf(t, k)[before:], gcWords) {
+				break
 			}
+		}
+		if is() {
+			return
 		}
 	}
 	t.Fatal(otherwise)
+}
+
+func logOf(t *testing.T, k *harness.Kubelet) string {
+	t.Helper()
+	log, err := os.ReadFile(k.LogFile())
+	must(t, err)
+	return string(log)
 }
 
 func image(name string) string { return harness.TheRegistry().Host + "/" + name + ":1" }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -49,11 +50,16 @@ func TestRootDisksUnderKubelet(t *testing.T) {
 		}
 		k.Delete("disk-persistent")
 		k.WaitGone("disk-persistent")
-		disks := node.ListDisks()
-		if len(disks) != 1 {
-			t.Fatalf("persistent disks: %v", disks)
-		}
-		node.RemoveDisk(disks[0].GetName())
+		var name string
+		node.Eventually(time.Minute, func() error { // a sandbox that is being stopped is not ready any more, and has its disk yet
+			disks := node.ListDisks()
+			if len(disks) != 1 || disks[0].GetHolder() != nil {
+				return fmt.Errorf("persistent disks: %v", disks)
+			}
+			name = disks[0].GetName()
+			return nil
+		})
+		node.RemoveDisk(name)
 	})
 	// A run after a restart is not the first on its disk, unless the disk is fresh.
 	for policy, first := range map[string]bool{"fresh": true, "sandbox": false} {

@@ -8,12 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/accounts"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/command"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/disks"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/files"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/machine"
+	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/nics"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/process"
 	"github.com/vmlet/vmlet/cmd/vmlet-agent/internal/shares"
 	"github.com/vmlet/vmlet/pkg/agentlink"
@@ -25,9 +30,13 @@ type Server struct {
 	Starter *process.Starter
 	Command *command.Runner
 	Machine *machine.Machine
-	Freezer *machine.Freezer
-	Shares  *shares.Shares
-	Files   *files.Files
+	NICs    *nics.NICs
+	Disks   *disks.Disks
+	// Accounts are the guest's users.
+	Accounts accounts.Accounts
+	Freezer  *machine.Freezer
+	Shares   *shares.Shares
+	Files    *files.Files
 	// Log is told what no caller is.
 	Log func(error)
 }
@@ -86,17 +95,21 @@ func (s *Server) dispatch(ctx context.Context, st *agentlink.Stream, req *agentv
 	case *agentv1.Request_UnmountShares:
 		return done(s.Shares.Unmount(c.UnmountShares))
 	default:
-		return s.dispatchMachine(st, req)
+		return s.dispatchMachine(ctx, st, req)
 	}
 }
 
 // dispatchMachine serves a request that is about the guest as a whole.
-func (s *Server) dispatchMachine(st *agentlink.Stream, req *agentv1.Request) (*agentv1.Reply, error) {
+func (s *Server) dispatchMachine(ctx context.Context, st *agentlink.Stream, req *agentv1.Request) (*agentv1.Reply, error) {
 	switch c := req.GetCall().(type) {
 	case *agentv1.Request_Info:
 		return &agentv1.Reply{Result: &agentv1.Reply_Info{Info: s.Machine.Info()}}, nil
 	case *agentv1.Request_Setup:
 		return done(s.Machine.Setup(c.Setup))
+	case *agentv1.Request_SetNics:
+		return done(s.NICs.Set(ctx, c.SetNics))
+	case *agentv1.Request_Readdress:
+		return done(s.NICs.Readdress(c.Readdress))
 	case *agentv1.Request_ReadFile:
 		content, err := s.Machine.ReadFile(c.ReadFile)
 		return &agentv1.Reply{Result: &agentv1.Reply_File{File: content}}, err
@@ -106,11 +119,17 @@ func (s *Server) dispatchMachine(st *agentlink.Stream, req *agentv1.Request) (*a
 		return s.freeze(st, c.Freeze)
 	case *agentv1.Request_Thaw:
 		return frozen(s.Freezer.Thaw())
+	case *agentv1.Request_SetClock:
+		return done(s.Machine.SetClock(time.Unix(0, c.SetClock.GetUnixNano())))
 	case *agentv1.Request_Online:
 		onlined, err := s.Machine.Online()
 		return &agentv1.Reply{Result: &agentv1.Reply_Onlined{Onlined: onlined}}, err
+	case *agentv1.Request_DiskUse:
+		return s.diskUse(c.DiskUse)
+	case *agentv1.Request_GrowDisk:
+		return s.growDisk(ctx, c.GrowDisk)
 	default:
-		return nil, errUnknown
+		return s.dispatchGuest(ctx, st, req)
 	}
 }
 
@@ -138,6 +157,12 @@ var classes = []struct {
 	{fs.ErrNotExist, agentv1.Error_NOT_FOUND},
 	{fs.ErrExist, agentv1.Error_ALREADY_EXISTS},
 	{fs.ErrPermission, agentv1.Error_PERMISSION_DENIED},
+	{unix.ENOSPC, agentv1.Error_RESOURCE_EXHAUSTED},
+	{unix.EDQUOT, agentv1.Error_RESOURCE_EXHAUSTED},
+	{unix.EROFS, agentv1.Error_FAILED_PRECONDITION},
+	{unix.ENOTDIR, agentv1.Error_FAILED_PRECONDITION},
+	{unix.EISDIR, agentv1.Error_FAILED_PRECONDITION},
+	{unix.ELOOP, agentv1.Error_FAILED_PRECONDITION},
 }
 
 func classOf(err error) agentv1.Error_Class {

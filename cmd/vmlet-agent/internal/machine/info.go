@@ -19,12 +19,17 @@ const maxFilesystems = 64
 
 // Info tells what the guest is like now. What it does not know it leaves out.
 func (m *Machine) Info() *agentv1.Info {
-	now := time.Now()
+	now, release := time.Now(), m.osRelease()
 	info := &agentv1.Info{
 		BootId:        m.read("proc/sys/kernel/random/boot_id"),
 		Hostname:      m.read("proc/sys/kernel/hostname"),
 		Kernel:        m.read("proc/sys/kernel/osrelease"),
-		Os:            m.os(),
+		Os:            release["PRETTY_NAME"],
+		OsId:          release["ID"],
+		OsVersion:     release["VERSION_ID"],
+		Machine:       hardware(),
+		Logins:        m.logins(),
+		Interfaces:    interfaces(),
 		ClockUnixNano: now.UnixNano(),
 		CpusOnline:    countList(m.read("sys/devices/system/cpu/online")),
 		Filesystems:   m.filesystems(),
@@ -38,20 +43,23 @@ func (m *Machine) Info() *agentv1.Info {
 	return info
 }
 
-// os is PRETTY_NAME of os-release(5).
-func (m *Machine) os() string {
+// osRelease is os-release(5).
+func (m *Machine) osRelease() map[string]string {
 	for _, file := range []string{"etc/os-release", "usr/lib/os-release"} {
-		b, err := os.ReadFile(m.path(file))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
-				return strings.Trim(name, `"'`)
-			}
+		if b, err := os.ReadFile(m.path(file)); err == nil {
+			return assignments(string(b))
 		}
 	}
-	return ""
+	return nil
+}
+
+// hardware is the machine of uname(2).
+func hardware() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Machine[:])
 }
 
 // memory returns MemTotal and MemAvailable of proc(5).

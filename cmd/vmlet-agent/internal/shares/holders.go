@@ -26,14 +26,49 @@ func holders(proc string, device uint64) []string {
 	var held []string
 	for _, dir := range dirs {
 		if path := heldBy(dir, device); path != "" {
-			comm, _ := os.ReadFile(filepath.Join(dir, "comm")) //nolint:errcheck // a name for people
-			held = append(held, fmt.Sprintf("%s by process %s (%s)", path, filepath.Base(dir), strings.TrimSpace(string(comm))))
+			held = append(held, path+" by "+process(dir))
 		}
 		if len(held) == maxHolders {
 			return append(held, "and maybe more")
 		}
 	}
 	return held
+}
+
+// copies names processes that see a mount of the file system in their mount namespace, one for each mount.
+func copies(proc string, device uint64) []string {
+	files, err := filepath.Glob(filepath.Join(proc, "[1-9]*", "mountinfo"))
+	if err != nil {
+		return nil
+	}
+	var held []string
+	seen := map[string]bool{}
+	number := fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(text)) {
+			// mount ID, parent ID, device, root, mount point (proc_pid_mountinfo(5))
+			fields := strings.Fields(line)
+			if len(fields) < 5 || fields[2] != number || seen[fields[0]] {
+				continue
+			}
+			seen[fields[0]] = true
+			held = append(held, fields[4]+", mounted for "+process(filepath.Dir(file)))
+			if len(held) == maxHolders {
+				return append(held, "and maybe more")
+			}
+		}
+	}
+	return held
+}
+
+// process names a process, by its folder in /proc, for people.
+func process(dir string) string {
+	comm, _ := os.ReadFile(filepath.Join(dir, "comm")) //nolint:errcheck // it may have ended
+	return fmt.Sprintf("process %s (%s)", filepath.Base(dir), strings.TrimSpace(string(comm)))
 }
 
 // heldBy returns one path that a process holds on the device, "" for none.

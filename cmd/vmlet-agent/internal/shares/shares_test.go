@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -171,6 +172,28 @@ func TestShareInUseIsNotUnmountedAndNamesWhoHoldsIt(t *testing.T) {
 	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "cat") || !strings.Contains(err.Error(), at+"/f") {
 		t.Errorf("got %v", err)
 	}
+	g.reads("container", at+"/f", "data")
+	g.must(stdin.Close())
+	g.must(cat.Wait())
+	g.must(g.Unmount(&agentv1.UnmountSharesRequest{Tag: "vmlet"}))
+}
+
+// A copy of the mount that nobody has anything open in is no open file, and is dead all the same once the device is unplugged.
+func TestShareInAnotherNamespaceIsInUse(t *testing.T) {
+	g := newGuest(t)
+	at := g.dir + "/data"
+	data := &agentv1.ShareMount{Source: "0-data", Path: at}
+	g.must(g.mount("container", data))
+	cat := exec.Command("cat")
+	cat.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	stdin, err := cat.StdinPipe()
+	g.must(err)
+	g.in("container", cat.Start)
+	err = g.Unmount(&agentv1.UnmountSharesRequest{Tag: "vmlet"})
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "(cat)") || !strings.Contains(err.Error(), at+",") {
+		t.Errorf("got %v", err)
+	}
+	g.must(g.mount("container", data)) // as the host does then
 	g.reads("container", at+"/f", "data")
 	g.must(stdin.Close())
 	g.must(cat.Wait())

@@ -16,7 +16,9 @@ import (
 )
 
 // Unmount undoes Mount. FailedPrecondition, with who holds what, while a process has
-// something of the share open: then all of it stays as it was. Where the device was
+// something of the share open: then all of it stays as it was, but for a process that came to
+// hold it just now, and one that sees it in a mount namespace of its own: then Mount has to
+// mount it again. Where the device was
 // unplugged there is nothing left to hold, and everything is let go of. Idempotent.
 func (s *Shares) Unmount(req *agentv1.UnmountSharesRequest) error {
 	s.mu.Lock()
@@ -32,6 +34,10 @@ func (s *Shares) Unmount(req *agentv1.UnmountSharesRequest) error {
 	}
 	if err := s.unmountAll(device, ""); err != nil {
 		return fmt.Errorf("unmount share %q: %w", req.GetTag(), err)
+	}
+	// Who came between the look and the unmounting, and who has a copy of the mount in a namespace of its own.
+	if held := append(holders("/proc", device), copies("/proc", device)...); !dead && len(held) > 0 {
+		return fmt.Errorf("the share is in use: %s: %w", strings.Join(held, ", "), errdefs.ErrFailedPrecondition)
 	}
 	s.bound = nil
 	return nil

@@ -27,6 +27,8 @@ function add_nic(id,    at, mac, now) {
 	if (dev[id] != now) {
 		# In two steps: the name may still be that of another NIC, which gets a new one as well.
 		rename = rename "ip link set " quote(now) " name seed" ++renames "\n"
+		# A NIC that the seed does not know, since it was plugged later, may have it: whoever does know that one finds it by its MAC.
+		names = names "[ ! -e /sys/class/net/" quote(dev[id]) " ] || ip link set " quote(dev[id]) " name other" renames "\n"
 		names = names "ip link set seed" renames " name " quote(dev[id]) "\n"
 	}
 	up = up "ip link set " quote(dev[id]) (value[at "mtu"] == "" ? "" : " mtu " quote(value[at "mtu"])) " up\n"

@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package image
+// Package qcow2head judges qcow2 files that came from elsewhere by their headers, before QEMU opens them: whether one
+// stands on its own, or would have QEMU open other files.
+package qcow2head
 
 import (
 	"encoding/binary"
+	"fmt"
+
+	"github.com/containerd/errdefs"
 )
+
+// Magic begins every qcow2 file.
+const Magic = "QFI\xfb"
+
+// Size is how many bytes of a file Check wants to see. A header with its extensions has a few hundred.
+const Size = 64 << 10
+
+// sector is what the size of a disk is a multiple of, in bytes.
+const sector = 512
 
 // The qcow2 header, as QEMU's docs/interop/qcow2.txt defines it. Numbers are big-endian.
 const (
-	qcow2Magic = "QFI\xfb"
-
-	qcow2V2Length = 72  // all of a version 2 header
-	qcow2V3Length = 104 // the least of a version 3 header
+	v2Length = 72  // all of a version 2 header
+	v3Length = 104 // the least of a version 3 header
 
 	featureDirty       = 1 << 0
 	featureCorrupt     = 1 << 1
@@ -36,8 +48,8 @@ const (
 	maxSnapshots      = 65536
 )
 
-type qcow2Header struct {
-	head []byte // the file's first headSize bytes, or all of it
+type header struct {
+	head []byte // the file's first Size bytes, or all of it
 
 	version     uint32
 	clusterBits uint32
@@ -46,11 +58,12 @@ type qcow2Header struct {
 	virtual     uint64 // size in bytes
 }
 
-// checkQCOW2 judges a qcow2 file by its header: whether it stands on its own, needs
+// Check judges a qcow2 file by its first Size bytes (or all, if it has fewer): whether it stands on its own, needs
 // nothing that QEMU does not have, and whether its tables lie within its size bytes. A
-// negative size is one not known yet. It returns the virtual size.
-func checkQCOW2(head []byte, size int64) (virtual int64, err error) {
-	q, err := parseQCOW2(head)
+// negative size is one not known yet. It returns the virtual size. FailedPrecondition, with the reason, for one that
+// is refused.
+func Check(head []byte, size int64) (virtual int64, err error) {
+	q, err := parse(head)
 	if err != nil {
 		return 0, err
 	}
@@ -67,11 +80,11 @@ func checkQCOW2(head []byte, size int64) (virtual int64, err error) {
 	return int64(q.virtual), nil
 }
 
-func parseQCOW2(head []byte) (*qcow2Header, error) {
-	if len(head) < qcow2V2Length {
+func parse(head []byte) (*header, error) {
+	if len(head) < v2Length {
 		return nil, refused("a qcow2 file of %d bytes ends within its header", len(head))
 	}
-	q := &qcow2Header{head: head, version: be32(head, 4), clusterBits: be32(head, 20), virtual: be64(head, 24), length: qcow2V2Length}
+	q := &header{head: head, version: be32(head, 4), clusterBits: be32(head, 20), virtual: be64(head, 24), length: v2Length}
 	switch q.version {
 	case 2:
 		return q, nil
@@ -79,21 +92,21 @@ func parseQCOW2(head []byte) (*qcow2Header, error) {
 	default:
 		return nil, refused("qcow2 version %d: QEMU knows 2 and 3", q.version)
 	}
-	if len(head) < qcow2V3Length {
+	if len(head) < v3Length {
 		return nil, refused("a qcow2 file of %d bytes ends within its header", len(head))
 	}
 	q.features, q.length = be64(head, 72), be32(head, 100)
-	if q.length < qcow2V3Length || int64(q.length) > int64(len(head)) {
+	if q.length < v3Length || int64(q.length) > int64(len(head)) {
 		return nil, refused("qcow2 header length %d", q.length)
 	}
 	return q, nil
 }
 
 // selfContained refuses what makes QEMU open other files or ask for keys.
-func (q *qcow2Header) selfContained() error {
+func (q *header) selfContained() error {
 	switch {
 	case be64(q.head, 8) != 0 || be32(q.head, 16) != 0:
-		return refused("the qcow2 file has a backing file; an image must stand on its own (flatten it: qemu-img convert -O qcow2)")
+		return refused("the qcow2 file has a backing file; a disk must stand on its own (flatten it: qemu-img convert -O qcow2)")
 	case q.features&featureDataFile != 0:
 		return refused("the qcow2 file keeps its data in another file (flatten it: qemu-img convert -O qcow2)")
 	case be32(q.head, 32) != 0:
@@ -103,7 +116,7 @@ func (q *qcow2Header) selfContained() error {
 }
 
 // known refuses what QEMU does not have, and what needs repair.
-func (q *qcow2Header) known() error {
+func (q *header) known() error {
 	switch {
 	case q.features&^featuresKnown != 0:
 		return refused("the qcow2 file needs unknown features (bits %#x)", q.features&^featuresKnown)
@@ -113,8 +126,8 @@ func (q *qcow2Header) known() error {
 		return refused("the qcow2 file was not closed properly (qemu-img check -r all)")
 	}
 	var compression byte
-	if q.length > qcow2V3Length {
-		compression = q.head[qcow2V3Length]
+	if q.length > v3Length {
+		compression = q.head[v3Length]
 	}
 	if compression > 1 || (compression != 0) != (q.features&featureCompression != 0) {
 		return refused("qcow2 compression type %d", compression)
@@ -123,7 +136,7 @@ func (q *qcow2Header) known() error {
 }
 
 // sane refuses numbers that no tool writes and QEMU would refuse.
-func (q *qcow2Header) sane() error {
+func (q *header) sane() error {
 	if q.clusterBits < minClusterBits || q.clusterBits > maxClusterBits {
 		return refused("qcow2 cluster size 2^%d", q.clusterBits)
 	}
@@ -155,7 +168,7 @@ func (q *qcow2Header) sane() error {
 }
 
 // extensions walks what follows the header, within the first cluster.
-func (q *qcow2Header) extensions() error {
+func (q *header) extensions() error {
 	end := uint64(min(1<<q.clusterBits, len(q.head)))
 	for at := uint64(q.length); at+8 <= end; {
 		kind, length := be32(q.head, int(at)), uint64(be32(q.head, int(at)+4))
@@ -176,7 +189,7 @@ func (q *qcow2Header) extensions() error {
 }
 
 // within refuses tables that lie outside the file.
-func (q *qcow2Header) within(size uint64) error {
+func (q *header) within(size uint64) error {
 	cluster := uint64(1) << q.clusterBits
 	for _, table := range []struct {
 		what          string
@@ -204,3 +217,7 @@ func (q *qcow2Header) within(size uint64) error {
 
 func be32(b []byte, at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
 func be64(b []byte, at int) uint64 { return binary.BigEndian.Uint64(b[at:]) }
+
+func refused(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, errdefs.ErrFailedPrecondition)...)
+}

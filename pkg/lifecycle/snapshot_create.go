@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"go.uber.org/zap"
+
+	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/vm"
+)
+
+// CreateSnapshot takes a snapshot of a VM's root disk and, if asked for, of its memory: of a VM that runs, is paused or is
+// off. The guest runs on but for the moment that Snapshot.Paused tells. ref is as in sandboxOf.
+//
+// AlreadyExists for a name that the VM has a snapshot of; FailedPrecondition where the VM is being stopped, rebooted or
+// restored, where memory is asked for of a VM that is off, or that has what QEMU cannot save. Nothing less than what was
+// asked for is ever taken. A caller that goes away leaves the work under way.
+func (s *Service) CreateSnapshot(ctx context.Context, ref string, req vm.SnapshotRequest) (info vm.SnapshotInfo, err error) {
+	op, err := s.beginSnapshot(ctx, ref, req)
+	if err != nil {
+		return info, err
+	}
+	if err := op.wait(ctx); err != nil {
+		return info, err
+	}
+	return s.Snapshot(ctx, op.sandboxID, req.Name)
+}
+
+// DetachSnapshot is CreateSnapshot that returns once the operation is on record; errors are those of what cannot begin.
+func (s *Service) DetachSnapshot(ctx context.Context, ref string, req vm.SnapshotRequest) (vm.OperationInfo, error) {
+	op, err := s.beginSnapshot(ctx, ref, req)
+	return s.detached(ctx, op, err)
+}
+
+func (s *Service) beginSnapshot(ctx context.Context, ref string, req vm.SnapshotRequest) (*operation, error) {
+	if err := vm.CheckSnapshotName(req.Name); err != nil {
+		return nil, err
+	}
+	a := longCall{
+		kind: vm.OperationSnapshotCreate, subject: req.Name, key: fmt.Sprintf("%t %t %q", req.Memory, req.Quiesce, req.Description),
+		final: finalDisk,
+	}
+	if req.Memory {
+		a.final = notBegun
+	}
+	return s.operate(ctx, ref, a, func(ctx context.Context, op *operation) error {
+		return s.layered(ctx, op, func(ctx context.Context) error {
+			return s.observed("snapshot_create", func() error { return s.createSnapshot(ctx, op.sandboxID, req) })
+		})
+	})
+}
+
+func (s *Service) createSnapshot(ctx context.Context, sandboxID string, req vm.SnapshotRequest) error {
+	if err := s.freeName(ctx, sandboxID, req.Name); err != nil {
+		return err
+	}
+	t, snap, err := s.intendSnapshot(ctx, sandboxID, req)
+	if err != nil || snap.Machine == vm.DomainShutoff {
+		return err
+	}
+	if err = s.takeSnapshot(ctx, t, snap); err == nil {
+		return nil
+	}
+	if s.life.Err() != nil { // libvirt may be at it still: see adoptSnapshot
+		return errors.Join(err, errNextLife)
+	}
+	undone, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	undoErr := s.undoSnapshot(undone, sandboxID)
+	if undoErr == nil {
+		undoErr = s.tidyLayers(undone, sandboxID)
+	}
+	if undoErr != nil {
+		log.From(ctx).Warn("a snapshot that failed is not undone yet", zap.String("sandbox", sandboxID), zap.Error(undoErr))
+		s.undoSnapshotLater(sandboxID) //nolint:contextcheck // it outlives the call
+	}
+	return err
+}
+
+// freeName has a snapshot of the name that was not taken to its end, or is being deleted, be gone first: who repeats a call
+// that failed would be told that there is one.
+func (s *Service) freeName(ctx context.Context, sandboxID, name string) error {
+	if err := s.undoSnapshot(ctx, sandboxID); err != nil {
+		return err
+	}
+	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
+	if err != nil {
+		return err
+	}
+	if old, err := snapshotNamed(s.presentTree(sb), name); err != nil || old.State != vm.SnapshotDeleting {
+		return nil //nolint:nilerr // there is none of the name
+	}
+	return s.tidyLayers(ctx, sandboxID)
+}
+
+// intendSnapshot judges what is asked for and records it.
+func (s *Service) intendSnapshot(ctx context.Context, sandboxID string, req vm.SnapshotRequest) (t diskTree, snap vm.Snapshot, err error) {
+	unlock, err := s.locks.Lock(ctx, sandboxID)
+	if err != nil {
+		return t, snap, err
+	}
+	defer unlock()
+	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
+	if err != nil {
+		return t, snap, err
+	}
+	if err := mayHaveSnapshots(sb); err != nil {
+		return t, snap, err
+	}
+	if st := sb.Status.State; st != vm.SandboxReady && st != vm.SandboxNotReady {
+		return t, snap, fmt.Errorf("it is %s: %w", st, errdefs.ErrFailedPrecondition)
+	}
+	if err := s.gate(sb, vm.GateSnapshots); err != nil {
+		return t, snap, err
+	}
+	if old, err := snapshotNamed(s.presentTree(sb), req.Name); err == nil {
+		return t, snap, fmt.Errorf("there is one of that name, of %s; delete it or take another name: %w",
+			old.CreatedAt.Format("2006-01-02 15:04:05 MST"), errdefs.ErrAlreadyExists)
+	}
+	c, disk, err := s.bootDisk(sb)
+	if err != nil {
+		return t, snap, err
+	}
+	t = disk.tree
+	if snap, err = s.newSnapshot(sb, c, disk, req); err != nil {
+		return t, snap, err
+	}
+	if chain, err := s.chainOf(ctx, sandboxID); err != nil || len(chain) > 0 == (snap.Machine == vm.DomainShutoff) {
+		return t, snap, errors.Join(err, fmt.Errorf("libvirt has it otherwise than the record, which says that it is %s; try again: %w",
+			snap.Machine, errdefs.ErrUnavailable))
+	}
+	if t, err = s.intendInTree(t, "snapshot intended", snap.ID, func(t vm.DiskTree) (vm.DiskTree, error) {
+		t.Snapshots = withSnapshot(t.Snapshots, snap)
+		return t, nil
+	}); err != nil {
+		return t, snap, err
+	}
+	// Under the lock: whoever finds the intent and no file knows that no QEMU has written to it, nor will.
+	if err := s.makeNext(ctx, disk.Disk, snap); err != nil {
+		return t, snap, errors.Join(err, s.undoSnapshotLocked(context.WithoutCancel(ctx), sandboxID))
+	}
+	if snap.Machine == vm.DomainShutoff { // nor may anybody start it meanwhile
+		if err := s.recordTaken(t, snap, vm.SnapshotReady); err != nil {
+			return t, snap, errors.Join(err, s.undoSnapshotLocked(context.WithoutCancel(ctx), sandboxID))
+		}
+	}
+	return t, snap, nil
+}
+
+func (s *Service) newSnapshot(sb vm.Sandbox, c vm.Container, disk diskInTree, req vm.SnapshotRequest) (vm.Snapshot, error) {
+	next := newID()
+	snap := vm.Snapshot{
+		ID: newID(), Name: req.Name, Description: req.Description, State: vm.SnapshotCreating, CreatedAt: s.now(), Parent: disk.tree.Current,
+		Machine: vm.DomainShutoff, Consistency: vm.ConsistencyOff, Checkpoint: req.Checkpoint,
+		Disk: vm.SnapshotDisk{
+			Container: disk.Container, ImageID: disk.ImageID, Layer: next, Next: s.layeredDisk(disk.tree, next), Size: disk.Size,
+		},
+	}
+	if c.Status.Live() {
+		snap.ContainerID = c.ID
+	}
+	switch c.Status.State {
+	case vm.ContainerCreating, vm.ContainerStarting:
+		return snap, fmt.Errorf("container %s is %s: %w", c.ID, c.Status.State, errdefs.ErrFailedPrecondition)
+	case vm.ContainerCreated, vm.ContainerExited, vm.ContainerRemoving:
+	case vm.ContainerRunning:
+		if err := settled(c); err != nil {
+			return snap, err
+		}
+		if c.Status.Off() {
+			break
+		}
+		snap.Machine, snap.Consistency = vm.DomainRunning, vm.ConsistencyCrash
+		if c.Status.Paused {
+			snap.Machine = vm.DomainPaused
+		}
+	}
+	if err := mayQuiesce(c, req); err != nil {
+		return snap, err
+	}
+	if req.Quiesce {
+		snap.Consistency = vm.ConsistencyFiles
+	}
+	if !req.Memory {
+		return snap, nil
+	}
+	if !c.Status.Runs() {
+		return snap, fmt.Errorf("there is no memory to take: no VM runs in it: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err := s.mayGoWithoutShare(sb, c); err != nil {
+		return snap, err
+	}
+	if err := mayTakeMemory(sb, c); err != nil {
+		return snap, err
+	}
+	snap.Consistency = vm.ConsistencyMemory
+	snap.Memory = &vm.SnapshotMemory{Machine: c.Status.Size, DataDisks: readOnlyDisks(sb)}
+	return snap, nil
+}
+
+// settled refuses what is to be done to a VM in a state that lasts, while that changes.
+func settled(c vm.Container) error {
+	if err := leaving(c); err != nil {
+		return err
+	}
+	st := c.Status
+	switch {
+	case st.Reboot != nil:
+		return fmt.Errorf("it is being rebooted: %w", errdefs.ErrFailedPrecondition)
+	case st.Restore != nil:
+		return fmt.Errorf("it is being restored: %w", errdefs.ErrFailedPrecondition)
+	case st.Resize != nil:
+		return errResizing
+	}
+	return nil
+}
+
+// leaving refuses what takes a guest that is there for a while, where it is being ended, or made again after a poweroff.
+func leaving(c vm.Container) error {
+	st := c.Status
+	switch {
+	case st.Stop != nil || st.MainExit != nil:
+		return fmt.Errorf("it is being stopped: %w", errdefs.ErrFailedPrecondition)
+	case st.PowerOff != nil && (!st.Off() || st.PowerOff.Booting):
+		return fmt.Errorf("it is being powered off or on: %w", errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// takeSnapshot does what is on record, without the sandbox's lock: memory takes long to write.
+func (s *Service) takeSnapshot(ctx context.Context, t diskTree, snap vm.Snapshot) error {
+	sb, err := s.deps.Store.Sandboxes.Get(t.sandboxID)
+	if err != nil {
+		return err
+	}
+	c, disk, err := s.bootDisk(sb)
+	if err != nil {
+		return err
+	}
+	what := vm.Snapshotting{Disk: disk.Path, Next: snap.Disk.Next}
+	take := func(ctx context.Context) error {
+		still := s.stills.begin(sb.ID)
+		err := s.quiesced(ctx, snap, sb.ID, func(ctx context.Context) error { return s.writeSnapshot(ctx, sb.ID, what) })
+		snap.Paused = still.end(time.Now())
+		return err
+	}
+	if snap.Memory == nil {
+		err = take(ctx)
+	} else {
+		what.Memory = s.cfg.Paths.SnapshotMemory(sb.ID, snap.ID)
+		err = s.withoutShare(ctx, sb, c, take)
+	}
+	if err != nil {
+		return err
+	}
+	if snap.Memory != nil {
+		usage, err := s.deps.Disks.FileUsage(ctx, what.Memory)
+		if err != nil {
+			return err
+		}
+		memory := *snap.Memory
+		memory.Size = int64(usage.UsedBytes)
+		snap.Memory = &memory
+	}
+	unlock, err := s.locks.Lock(ctx, sb.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.recordTaken(disk.tree, snap, vm.SnapshotReady)
+}
+
+// makeNext makes the file that the guest writes to from the snapshot on.
+func (s *Service) makeNext(ctx context.Context, disk vm.Disk, snap vm.Snapshot) error {
+	next := disk
+	next.Path, next.Backing, next.BackingFormat = snap.Disk.Next, disk.Path, vm.FormatQCOW2
+	return s.deps.Disks.CreateRoot(ctx, next)
+}
+
+// recordTaken records that the disk is a layer now, and the guest writes to another file on it.
+func (s *Service) recordTaken(t diskTree, snap vm.Snapshot, state vm.SnapshotState) error {
+	_, err := s.updateTree(t, "snapshot taken", func(t vm.DiskTree) (vm.DiskTree, error) {
+		i := slices.IndexFunc(t.Disks, func(d vm.Disk) bool { return isOf(d, snap) })
+		if now, ok := snapshotByID(t, snap.ID); i < 0 || !ok || now.State != vm.SnapshotCreating {
+			return t, fmt.Errorf("the VM has ended meanwhile: %w", errdefs.ErrAborted)
+		}
+		layer := asLayer(snap.Disk.Layer, t.Disks[i])
+		t.Layers = withLayer(t.Layers, layer)
+		t.Disks = withDisk(t.Disks, layer.Path, overLayer(t.Disks[i], layer, snap.Disk.Next))
+		t.Stale = true
+		done := snap
+		done.State, done.Disk.Next = state, ""
+		t.Snapshots = withSnapshot(t.Snapshots, done)
+		if state == vm.SnapshotReady && snap.Checkpoint == nil {
+			t.Current = snap.ID
+		}
+		return t, nil
+	})
+	if err == nil && state == vm.SnapshotReady && snap.Checkpoint == nil {
+		s.tell(vm.VMEvent{SandboxID: t.sandboxID, Kind: vm.SnapshotCreatedEvent, Subject: snap.Name})
+	}
+	return err
+}
+
+// isOf tells whether a disk is the one that a snapshot is of, or was taken of.
+func isOf(d vm.Disk, snap vm.Snapshot) bool {
+	return d.Container == snap.Disk.Container && d.ImageID == snap.Disk.ImageID
+}
+
+// undoSnapshot undoes a snapshot that was not taken to its end.
+func (s *Service) undoSnapshot(ctx context.Context, sandboxID string) error {
+	unlock, err := s.locks.Lock(ctx, sandboxID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.undoSnapshotLocked(ctx, sandboxID)
+}
+
+// undoSnapshotLater is undoSnapshot in the background, until it succeeds.
+func (s *Service) undoSnapshotLater(sandboxID string) {
+	s.work.Go(func() {
+		again(log.With(s.life, zap.String("sandbox", sandboxID)), "a snapshot that failed", func(ctx context.Context) error {
+			unlock, err := s.layerLocks.Lock(ctx, sandboxID)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			if err := s.undoSnapshot(ctx, sandboxID); err != nil {
+				return err
+			}
+			return s.tidyLayers(ctx, sandboxID)
+		})
+	})
+}
+
+// undoSnapshotLocked is undoSnapshot under the sandbox's lock. Before any QEMU is started it must have been called: the
+// guest may have written to the new file, and a disk without it is one of the past.
+//
+// Where a QEMU runs, that knows which file it writes to. Where none does, the new file is taken if it is there: if
+// nothing was written to it, it is the disk all the same.
+func (s *Service) undoSnapshotLocked(ctx context.Context, sandboxID string) error {
+	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, t := range s.treesOf(sb) {
+		for _, snap := range t.Snapshots {
+			if snap.State != vm.SnapshotCreating {
+				continue
+			}
+			if snap.Consistency == vm.ConsistencyFiles {
+				s.thawLater(sandboxID) //nolint:contextcheck // as below
+			}
+			if err := s.settleSnapshot(ctx, t, snap); err != nil {
+				return fmt.Errorf("undo snapshot %s: %w", snap.Name, err)
+			}
+			s.tidyLater(sandboxID) //nolint:contextcheck // it outlives the call
+		}
+	}
+	return nil
+}
+
+func (s *Service) settleSnapshot(ctx context.Context, t diskTree, snap vm.Snapshot) error {
+	switched, err := s.hasSwitched(ctx, t, snap)
+	if err != nil {
+		return err
+	}
+	if switched {
+		return s.recordTaken(t, snap, vm.SnapshotDeleting)
+	}
+	if err := s.deps.Disks.RemoveFile(ctx, snap.Disk.Next); err != nil {
+		return err
+	}
+	_, err = s.updateTree(t, "snapshot undone", func(t vm.DiskTree) (vm.DiskTree, error) {
+		snap.State, snap.Disk.Next = vm.SnapshotDeleting, ""
+		t.Snapshots = withSnapshot(t.Snapshots, snap)
+		return t, nil
+	})
+	return err
+}
+
+// writesTo tells whether QEMU writes to a file. Unavailable while libvirt is at work on a snapshot: it may have QEMU switch
+// over at any moment, and tells of it afterwards.
+func (s *Service) writesTo(ctx context.Context, sandboxID, path string) (bool, error) {
+	saving, err := s.deps.Hypervisor.Saving(ctx, sandboxID)
+	if err == nil && saving {
+		err = fmt.Errorf("libvirt still takes it: %w", errdefs.ErrUnavailable)
+	}
+	if err != nil {
+		return false, err
+	}
+	chain, err := s.deps.Hypervisor.Chain(ctx, sandboxID)
+	return err == nil && chain[0] == path, err
+}
+
+// hasSwitched tells whether the guest may have written to the new file.
+func (s *Service) hasSwitched(ctx context.Context, t diskTree, snap vm.Snapshot) (bool, error) {
+	d, err := s.deps.Hypervisor.Domain(ctx, t.sandboxID)
+	if err != nil {
+		return false, err
+	}
+	if d.State.Active() {
+		return s.writesTo(ctx, t.sandboxID, snap.Disk.Next)
+	}
+	if !slices.ContainsFunc(t.Disks, func(d vm.Disk) bool { return isOf(d, snap) }) {
+		return false, nil // it went with its container
+	}
+	next, err := s.deps.Disks.FileUsage(ctx, snap.Disk.Next)
+	return next.UsedInodes > 0, err
+}

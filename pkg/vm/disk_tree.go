@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+// DiskTree is root disks with what is under them. Files, layers and snapshots of one tree refer to each other and to
+// nothing of another one; at the root of it are images.
+type DiskTree struct {
+	// Disks are the files that guests write to.
+	Disks []Disk `json:"disks,omitempty"`
+	Layered
+}
+
+// Layered is a DiskTree but for its disks.
+type Layered struct {
+	// Layers are the immutable files under the disks, Snapshots what the layers are kept for, oldest first.
+	Layers    []Layer    `json:"layers,omitempty"`
+	Snapshots []Snapshot `json:"snapshots,omitempty"`
+	// Current is the ID of the snapshot that was taken or restored last, "" for none.
+	Current string `json:"current,omitempty"`
+	// Stale is set while a domain may be defined with other files than are under its disk now.
+	Stale bool `json:"stale,omitempty"`
+}

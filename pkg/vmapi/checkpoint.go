@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vmapi
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/vmlet/vmlet/pkg/vm"
+	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
+)
+
+// Checkpoints are the use cases of VMs in folders.
+type Checkpoints interface {
+	Checkpoint(ctx context.Context, ref, dir string) (vm.Checkpoint, error)
+	RestoreCheckpoint(ctx context.Context, dir string) (vm.Checkpoint, vm.RestoredPod, error)
+}
+
+type checkpointServer struct {
+	vmletv1.UnimplementedCheckpointServiceServer
+
+	checkpoints Checkpoints
+}
+
+// CreateCheckpoint writes a VM into a folder.
+func (s *checkpointServer) CreateCheckpoint(ctx context.Context, req *vmletv1.CreateCheckpointRequest) (*vmletv1.CreateCheckpointResponse, error) {
+	if err := checkVM(req.GetVm()); err != nil {
+		return nil, err
+	}
+	if err := checkFolder(req.GetPath()); err != nil {
+		return nil, err
+	}
+	c, err := s.checkpoints.Checkpoint(ctx, req.GetVm(), filepath.Clean(req.GetPath()))
+	if err != nil {
+		return nil, err
+	}
+	out := &vmletv1.CreateCheckpointResponse{CheckpointId: c.ID, PodSandboxId: c.SandboxID, PauseMs: c.Paused.Milliseconds()}
+	for name, bytes := range map[string]*int64{vm.CheckpointDisk: &out.DiskBytes, vm.CheckpointMemory: &out.MemoryBytes} {
+		file, err := c.File(name)
+		if err != nil {
+			return nil, err
+		}
+		*bytes = file.Size
+	}
+	return out, nil
+}
+
+// RestoreCheckpoint makes a pod of a folder.
+func (s *checkpointServer) RestoreCheckpoint(ctx context.Context, req *vmletv1.RestoreCheckpointRequest) (*vmletv1.RestoreCheckpointResponse, error) {
+	if err := checkFolder(req.GetPath()); err != nil {
+		return nil, err
+	}
+	c, pod, err := s.checkpoints.RestoreCheckpoint(ctx, filepath.Clean(req.GetPath()))
+	if err != nil {
+		return nil, err
+	}
+	return &vmletv1.RestoreCheckpointResponse{
+		PodNamespace: c.Sandbox.Namespace, PodName: c.Sandbox.Name, PodSandboxId: pod.SandboxID, ContainerId: pod.ContainerID,
+	}, nil
+}
+
+func checkFolder(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("path: %q is not absolute: %w", path, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}

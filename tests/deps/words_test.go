@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deps
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// ofOneAPI are words of the node agents that vmlet serves beside kubelet. What those ask for is said to the core in its own.
+var ofOneAPI = regexp.MustCompile(`(?i)arktos|virtlet|v1alpha2|k8s_pod_tenant`)
+
+// core are the folders that know of no API.
+var core = []string{"pkg/lifecycle", "pkg/libvirt", "pkg/network", "pkg/image", "pkg/disk", "pkg/store", "pkg/vm", "pkg/annotations", "pkg/cloudinit"}
+
+// TestTheCoreKnowsNoAPIByItsWords: the imports are held by the rules; this holds that nothing is done for one API by its name.
+func TestTheCoreKnowsNoAPIByItsWords(t *testing.T) {
+	files := 0
+	for _, dir := range core {
+		err := filepath.WalkDir("../../"+dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			files++
+			if word := ofOneAPI.Find(text); word != nil {
+				t.Errorf("%s says %q: say it in general words, and let the handlers of that API put theirs into them", path, word)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 300 {
+		t.Errorf("only %d files were read", files)
+	}
+	for _, text := range []string{"case \"VirtletDiskDriver\":", "runtime.v1alpha2"} {
+		if !ofOneAPI.MatchString(text) {
+			t.Errorf("%q would not be seen", text)
+		}
+	}
+}
