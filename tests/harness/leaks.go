@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ func (n *Node) checkLeaks() {
 		}
 		if time.Now().After(deadline) {
 			n.t.Errorf("left behind:\n  %s", strings.Join(left, "\n  "))
+			n.t.Log(ofLibvirt())
+			toldLeft(left)
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -39,7 +42,17 @@ func (n *Node) checkLeaks() {
 }
 
 func (n *Node) leaks() []string {
-	return leftBy(n.leftRecords, n.leftDomains, n.leftFiles, n.leftLinks, n.leftMounts, n.leftCgroups, n.leftProcesses, n.leftRules)
+	left := leftBy(n.leftRecords, n.leftDomains, n.leftFiles, n.leftLinks, n.leftMounts, n.leftCgroups, n.leftProcesses, n.leftRules)
+	return slices.DeleteFunc(left, func(what string) bool { return told[what] })
+}
+
+// told is what a test was told of: it turns that one red, and not each that comes after it.
+var told = map[string]bool{}
+
+func toldLeft(left []string) {
+	for _, what := range left {
+		told[what] = true
+	}
 }
 
 func leftBy(finds ...func() ([]string, error)) (left []string) {
