@@ -6,12 +6,10 @@ package integration
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -26,13 +24,7 @@ func TestConsoleOverKills(t *testing.T) {
 	pod.WaitReady()
 	lines := startCounter(pod)
 	for range 3 {
-		so := len(lines.numbers(t))
-		node.Eventually(20*time.Second, func() error {
-			if n := len(lines.numbers(t)); n < so+5 {
-				return fmt.Errorf("%d lines", n)
-			}
-			return nil
-		})
+		lines.atLeast(t, node, len(lines.numbers(t))+5)
 		node.Kill9()
 		node.Start()
 	}
@@ -49,12 +41,7 @@ func TestRotationAndFormat(t *testing.T) {
 	pod := node.Run(harness.Pod{Name: "rotate"})
 	pod.WaitReady()
 	lines := startCounter(pod)
-	node.Eventually(20*time.Second, func() error {
-		if len(lines.numbers(t)) < 5 {
-			return errNotYet
-		}
-		return nil
-	})
+	lines.atLeast(t, node, 5)
 	old := pod.LogPath() + ".20260101-000000"
 	if err := os.Rename(pod.LogPath(), old); err != nil {
 		t.Fatal(err)
@@ -66,12 +53,7 @@ func TestRotationAndFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node.Eventually(20*time.Second, func() error {
-		if len(lines.numbers(t)) < 5 {
-			return errNotYet
-		}
-		return nil
-	})
+	lines.atLeast(t, node, 5)
 	stop(t, node, pod.ContainerID, 0)
 	after, err := os.ReadFile(old)
 	if err != nil {

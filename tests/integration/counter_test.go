@@ -6,6 +6,8 @@ package integration
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +24,22 @@ type counter struct{ pod *harness.Running }
 func startCounter(pod *harness.Running) counter {
 	pod.Exec("sh", "-c", "(i=0; while :; do i=$((i+1)); echo \"count $i end\" >/dev/console; sleep 0.05; done) >/dev/null 2>&1 </dev/null &")
 	return counter{pod}
+}
+
+// atLeast waits for n lines in the log. Where they do not come, it tells how far they got: into the spool, or not out of
+// the guest.
+func (c counter) atLeast(t *testing.T, node *harness.Node, n int) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for got := len(c.numbers(t)); got < n; got = len(c.numbers(t)) {
+		if time.Now().After(deadline) {
+			spool := filepath.Join(node.LibDir, "node", "sandboxes", c.pod.SandboxID, "console-"+c.pod.ContainerID+".spool")
+			b, err := os.ReadFile(spool)
+			t.Fatalf("%d lines in the log, not %d; the spool has %d bytes (%v) and ends in %q; in the guest:\n%s",
+				got, n, len(b), err, b[max(0, len(b)-100):], c.pod.Exec("sh", "-c", "ps -o pid,stat,args; cat /proc/interrupts /proc/tty/driver/serial; dmesg | tail -n 5"))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // numbers are the lines of the counter in the log.
