@@ -87,7 +87,7 @@ func (h *Hypervisor) UnplugDisk(ctx context.Context, id, target string) error {
 		if disk == nil || disk.Alias == nil {
 			return nil
 		}
-		return letGo(dom, disk.Alias)
+		return letGo(dom, disk.Alias.Name)
 	})
 }
 

@@ -69,12 +69,7 @@ func (h *Hypervisor) UnplugNIC(ctx context.Context, id string, nic vm.NIC) error
 // askToLetGo asks the guest to let go of a NIC; gone if there is no such device.
 func (h *Hypervisor) askToLetGo(ctx context.Context, id string, nic vm.NIC) (gone bool, err error) {
 	return call(ctx, h.starts, "unplug NIC", id, func(s *session) (bool, error) {
-		return h.eachNIC(s, id, nic, strayGone, func(dom *virt.Domain, there *libvirtxml.DomainInterface) error {
-			if there.Alias == nil {
-				return fmt.Errorf("NIC %s has no alias: %w", nic.Name, errdefs.ErrFailedPrecondition)
-			}
-			return letGo(dom, there.Alias)
-		})
+		return h.eachNIC(s, id, nic, strayGone, letGo)
 	})
 }
 
@@ -83,7 +78,7 @@ func (h *Hypervisor) lastLookAt(ctx context.Context, id string, nic vm.NIC, caus
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 	defer cancel()
 	gone, err := call(ctx, h.starts, "look for NIC", id, func(s *session) (bool, error) {
-		return h.eachNIC(s, id, nic, isGone, func(*virt.Domain, *libvirtxml.DomainInterface) error { return nil })
+		return h.eachNIC(s, id, nic, isGone, leave)
 	})
 	switch {
 	case err != nil:
@@ -97,10 +92,13 @@ func (h *Hypervisor) lastLookAt(ctx context.Context, id string, nic vm.NIC, caus
 // isGone is for a NIC that libvirt does not know, where nothing is to be done.
 func isGone(*virt.Domain, vm.NIC) (bool, error) { return true, nil }
 
-// eachNIC calls do for the device of a NIC, if a machine runs that has it; gone if none does. unknown judges one that libvirt does not
-// know.
+// leave leaves a device alone.
+func leave(*virt.Domain, string) error { return nil }
+
+// eachNIC calls do with the alias of a NIC's device, if a machine runs that has it; gone if none does. unknown judges one that libvirt
+// does not know.
 func (h *Hypervisor) eachNIC(
-	s *session, id string, nic vm.NIC, unknown func(*virt.Domain, vm.NIC) (bool, error), do func(*virt.Domain, *libvirtxml.DomainInterface) error,
+	s *session, id string, nic vm.NIC, unknown func(*virt.Domain, vm.NIC) (bool, error), do func(dom *virt.Domain, alias string) error,
 ) (gone bool, err error) {
 	dom, err := h.find(s, id)
 	if isAbsent(err) {
@@ -110,24 +108,24 @@ func (h *Hypervisor) eachNIC(
 		return false, err
 	}
 	defer free(dom)
-	active, err := dom.IsActive()
-	if err != nil || !active {
-		return err == nil, err
+	live, err := liveOf(dom)
+	if errors.Is(err, errNotActive) {
+		return true, nil
 	}
-	there, err := nicOf(dom, 0, nic.Tap)
 	if err != nil {
 		return false, err
 	}
-	if there == nil {
+	alias, there := live.nicAlias(nic.Tap)
+	if !there {
 		return unknown(dom, nic)
 	}
-	return false, do(dom, there)
+	return false, do(dom, alias)
 }
 
 // HasNIC implements lifecycle.Hypervisor.
 func (h *Hypervisor) HasNIC(ctx context.Context, id string, nic vm.NIC) (bool, error) {
 	return call(ctx, h.domains, "look for NIC", id, func(s *session) (bool, error) {
-		gone, err := h.eachNIC(s, id, nic, isGone, func(*virt.Domain, *libvirtxml.DomainInterface) error { return nil })
+		gone, err := h.eachNIC(s, id, nic, isGone, leave)
 		return !gone && err == nil, err
 	})
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	virt "libvirt.org/go/libvirt"
-	"libvirt.org/go/libvirtxml"
 )
 
 // What libvirt 9.0 and QEMU 7.2 say, with codes that say nothing.
@@ -32,8 +31,8 @@ func plug(dom *virt.Domain, device interface{ Marshal() (string, error) }, where
 }
 
 // letGo asks the guest to let go of a device. libvirt says by an event that it has.
-func letGo(dom *virt.Domain, alias *libvirtxml.DomainAlias) error {
-	err := dom.DetachDeviceAlias(alias.Name, virt.DOMAIN_DEVICE_MODIFY_LIVE)
+func letGo(dom *virt.Domain, alias string) error {
+	err := dom.DetachDeviceAlias(alias, virt.DOMAIN_DEVICE_MODIFY_LIVE)
 	if err != nil && strings.Contains(plainText(err), saysUnplugging) {
 		return nil // QEMU still has the last request, and keeps it
 	}

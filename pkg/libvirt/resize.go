@@ -4,7 +4,6 @@ package libvirt
 
 import (
 	"context"
-	"encoding/xml"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -26,28 +25,12 @@ func (h *Hypervisor) LiveSize(ctx context.Context, id string) (vm.LiveSize, erro
 			return vm.LiveSize{}, err
 		}
 		defer free(dom)
-		if err := requireActive(dom); err != nil {
+		live, err := liveOf(dom)
+		if err != nil {
 			return vm.LiveSize{}, err
 		}
-		text, err := dom.GetXMLDesc(0)
-		if err != nil {
-			return vm.LiveSize{}, fmt.Errorf("read the domain's XML: %w", err)
-		}
-		return sizeIn(text)
+		return live.size()
 	})
-}
-
-// liveXML is what a running domain's XML says of its size. libvirtxml does not know <current>.
-type liveXML struct {
-	VCPU struct {
-		Current int `xml:"current,attr"`
-		Value   int `xml:",chardata"`
-	} `xml:"vcpu"`
-	Memory []struct {
-		Model     string  `xml:"model,attr"`
-		Requested kibXML  `xml:"target>requested"`
-		Current   *kibXML `xml:"target>current"`
-	} `xml:"devices>memory"`
 }
 
 // kibXML is a size as libvirt writes it.
@@ -63,11 +46,8 @@ func (k kibXML) bytes() (int64, error) {
 	return k.Value * vm.KiB, nil
 }
 
-func sizeIn(text string) (size vm.LiveSize, err error) {
-	var d liveXML
-	if err := xml.Unmarshal([]byte(text), &d); err != nil {
-		return size, fmt.Errorf("parse the domain's XML: %w", err)
-	}
+// size is what the domain has, of a definition without what is plugged.
+func (d briefXML) size() (size vm.LiveSize, err error) {
 	if size.VCPUs = d.VCPU.Current; size.VCPUs == 0 {
 		size.VCPUs = d.VCPU.Value
 	}
@@ -117,41 +97,41 @@ func (h *Hypervisor) DefineSize(ctx context.Context, id string, vcpus int, plugg
 			return err
 		}
 		defer free(dom)
+		// It mostly is so: AddVCPUs has defined what it added.
+		brief, err := briefOf(dom, virt.DOMAIN_XML_INACTIVE)
+		if err != nil {
+			return err
+		}
+		if size, err := brief.size(); err != nil || size.VCPUs == vcpus && size.Requested == plugged {
+			return err
+		}
 		d, err := domainOf(dom, virt.DOMAIN_XML_INACTIVE|virt.DOMAIN_XML_SECURE)
 		if err != nil {
 			return err
 		}
-		same, err := resized(d, vcpus, plugged)
-		if err != nil || same {
+		if err := resize(d, vcpus, plugged); err != nil {
 			return err
 		}
 		return redefine(s, d)
 	})
 }
 
-// resized gives a definition another size; same if it has that.
-func resized(d *libvirtxml.Domain, vcpus int, plugged int64) (same bool, err error) {
+// resize gives a definition another size.
+func resize(d *libvirtxml.Domain, vcpus int, plugged int64) error {
 	if d.VCPU == nil || vcpus > int(d.VCPU.Value) {
-		return false, fmt.Errorf("the definition has no places for %d CPUs: %w", vcpus, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("the definition has no places for %d CPUs: %w", vcpus, errdefs.ErrFailedPrecondition)
 	}
-	was := d.VCPU.Current
-	if was == 0 {
-		was = d.VCPU.Value
-	}
-	same = was == uint(vcpus)
 	if d.VCPU.Current = uint(vcpus); d.VCPU.Current == d.VCPU.Value {
 		d.VCPU.Current = 0
 	}
 	device := headroomOf(d.Devices)
 	switch {
-	case device == nil && plugged == 0:
-		return same, nil
-	case device == nil:
-		return false, errNoHeadroom
-	case device.Target.Requested != nil && int64(device.Target.Requested.Value)*vm.KiB == plugged:
-		return same, nil
+	case device != nil:
+		return request(device, plugged)
+	case plugged > 0:
+		return errNoHeadroom
 	}
-	return false, request(device, plugged)
+	return nil
 }
 
 func headroomOf(d *libvirtxml.DomainDeviceList) *libvirtxml.DomainMemorydev {

@@ -21,7 +21,8 @@ import (
 //	beginResize   under the lock: the intent and the limits are recorded, the group gets room for both sizes,
 //	              the guest is told of its memory
 //	awaitMemory   without the lock, until the guest has followed or it is too late
-//	endResize     under the lock: CPUs are added, the definition gets what was reached, and so do the record and the group
+//	endResize     under the lock: CPUs are added, to the definition too, which gets what else was reached, and so do the
+//	              record and the group
 //
 // What cannot be done in full is kept as far as it went or, for a resize that is whole or not at all, undone in the same
 // way: the guest is told of its former memory and waited for.
@@ -159,8 +160,19 @@ func (s *Service) recordTerms(step, sandboxID, containerID string, terms vm.Resi
 	return c, sb, err
 }
 
-// finishResize sees the resize on record of a sandbox's VM through. Without one the VM has ended. resizeLocks is held.
+// finishResize sees the resize on record of a sandbox's VM through. Without one the VM has ended. Where libvirt is away it goes on
+// without its caller. resizeLocks is held.
 func (s *Service) finishResize(ctx context.Context, sandboxID string) (short shortfall, err error) {
+	short, err = s.seeResizeThrough(ctx, sandboxID)
+	if errdefs.IsUnavailable(err) {
+		s.goOnWithResize(sandboxID) //nolint:contextcheck // it outlives the call
+		err = fmt.Errorf("the resize goes on: %w", err)
+	}
+	return short, err
+}
+
+// seeResizeThrough does the work of finishResize for as long as libvirt is there.
+func (s *Service) seeResizeThrough(ctx context.Context, sandboxID string) (short shortfall, err error) {
 	if c, ok := s.liveContainer(sandboxID); !ok || c.Status.Resize == nil {
 		return short, errEnded
 	}
@@ -190,10 +202,6 @@ func (s *Service) finishResize(ctx context.Context, sandboxID string) (short sho
 					return short, err
 				}
 				continue
-			}
-			if errdefs.IsUnavailable(err) {
-				s.goOnWithResize(sandboxID) //nolint:contextcheck // it outlives the call
-				err = fmt.Errorf("the resize goes on: %w", err)
 			}
 			return short, errors.Join(cause, err)
 		}
@@ -225,7 +233,7 @@ func (s *Service) resumeResize(ctx context.Context, sandboxID string) error {
 	}
 	err := s.locked(ctx, sandboxID, func() error { return s.repushResize(ctx, sandboxID) })
 	if err == nil {
-		_, err = s.finishResize(ctx, sandboxID)
+		_, err = s.seeResizeThrough(ctx, sandboxID)
 	}
 	if err != nil && !errdefs.IsUnavailable(err) && ctx.Err() == nil {
 		log.From(ctx).Warn("a resize of an earlier life came to its end", zap.String("sandbox", sandboxID), zap.Error(err))
@@ -251,13 +259,16 @@ func (s *Service) repushResize(ctx context.Context, sandboxID string) error {
 }
 
 // awaitMemory returns when the guest has the memory that it is to have, when it is too late, or when there is no guest any
-// more. A machine that was booted by another QEMU meanwhile is told again.
+// more. A machine that was booted by another QEMU meanwhile is told again. One without headroom always has its memory.
 func (s *Service) awaitMemory(ctx context.Context, sandboxID string, want vm.MachineSize, wait time.Duration, news <-chan struct{}) error {
+	if want.MaxMemory == 0 {
+		return nil
+	}
 	late := time.NewTimer(wait)
 	defer late.Stop()
 	for {
 		live, err := s.deps.Hypervisor.LiveSize(ctx, sandboxID)
-		if err == nil && want.MaxMemory > 0 && live.Requested != want.Plugged() {
+		if err == nil && live.Requested != want.Plugged() {
 			err = s.deps.Hypervisor.RequestMemory(ctx, sandboxID, want.Plugged())
 		}
 		switch {
@@ -294,7 +305,7 @@ func (s *Service) endResize(ctx context.Context, containerID string, intent vm.R
 	}
 	live, err := s.deps.Hypervisor.LiveSize(ctx, sb.ID)
 	if c.Status.State != vm.ContainerRunning || errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) {
-		return short, errors.Join(errEnded, s.recordResized(c.ID, c.Status.Size))
+		return short, errors.Join(errEnded, s.keepSize(ctx, c))
 	}
 	if err != nil {
 		return short, err
@@ -319,6 +330,19 @@ func (s *Service) endResize(ctx context.Context, containerID string, intent vm.R
 		return short, s.giveUpResize(ctx, sb, c, intent, cause)
 	}
 	return short, s.settleSize(ctx, sb, c, want, live)
+}
+
+// keepSize ends the resize of a VM that has ended meanwhile: its size is that on record. One that is booted again boots by
+// the definition, which may have got CPUs already.
+func (s *Service) keepSize(ctx context.Context, c vm.Container) error {
+	size := c.Status.Size
+	if c.Status.State == vm.ContainerRunning {
+		err := s.deps.Hypervisor.DefineSize(ctx, c.SandboxID, size.VCPUs, size.Plugged())
+		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+			return err
+		}
+	}
+	return s.recordResized(c.ID, size)
 }
 
 // rest waits for a while.

@@ -479,6 +479,34 @@ func TestAResizeGoesOnAfterARestart(t *testing.T) {
 	})
 }
 
+// A definition gets CPUs with its machine. One that ends to be booted again before they are on record has those of the record.
+func TestAMachineBootsAgainWithTheCPUsOnRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.roomyPod()
+		for range 2 { // until the machine has ended
+			w.hypervisor.FailNext("DefineSize", errdefs.ErrUnavailable)
+		}
+		_, err := w.svc.Resize(t.Context(), sb, vm.ResizeRequest{SizeAsk: vm.SizeAsk{VCPUs: 3}})
+		mustBe(t, err, errdefs.ErrUnavailable)
+		synctest.Wait()
+		if m, _ := w.hypervisor.Machine(sb); m.CPU.Count != 3 {
+			t.Fatalf("the definition has %d CPUs", m.CPU.Count)
+		}
+		for range 3 { // until the resize has ended, too
+			w.hypervisor.FailNext("Start", errdefs.ErrUnavailable)
+		}
+		ended := w.rebooting(c, vm.RebootRequest{Mode: vm.RebootACPI})
+		time.Sleep(time.Minute)
+		w.guest.Boot(sb)
+		if got := <-ended; got.err != nil {
+			t.Error(got.err)
+		}
+		w.runsOn(c)
+		w.sized(sb, c, 2, 256)
+	})
+}
+
 // A guest whose CPUs are halted takes no memory.
 func TestAVMThatIsBeingResizedIsNotPaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,7 +4,6 @@ package network
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -54,8 +53,7 @@ func (b *nftBatch) addTable(family uint8) {
 		netlink.Attribute{Type: unix.NFTA_TABLE_NAME, Data: cString(nftTable)})
 }
 
-// flushChain removes the rules of a chain. Where there are some the kernel waits for a
-// grace period of RCU, some 10 ms; where there are none it costs nothing.
+// flushChain removes the rules of a chain. Where there are none it costs the kernel nothing: send says what it costs else.
 func (b *nftBatch) flushChain(family uint8, chain string) {
 	b.add("flush chain "+chain, unix.NFT_MSG_DELRULE, family, 0,
 		netlink.Attribute{Type: unix.NFTA_RULE_TABLE, Data: cString(nftTable)},
@@ -162,7 +160,7 @@ func nftMessage(kind uint16, family uint8, resource uint16, flags netlink.Header
 const nftTimeout = 10 * time.Second
 
 // send runs the transaction in the network namespace of a descriptor.
-func (b *nftBatch) send(ctx context.Context, netns int) (err error) {
+func (b *nftBatch) send(ctx context.Context, netns int) error {
 	if b.err != nil {
 		return b.err
 	}
@@ -170,7 +168,9 @@ func (b *nftBatch) send(ctx context.Context, netns int) (err error) {
 	if err != nil {
 		return fmt.Errorf("open nf_tables: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	// Who closes a socket of nf_tables waits until the kernel has freed what was removed in the namespace: for a grace period of RCU,
+	// 10 ms and more. The kernel answers when a transaction is done, so nobody else need wait for that.
+	defer func() { go conn.Close() }() //nolint:errcheck // all answers are in, or not to be had
 	deadline := time.Now().Add(nftTimeout)
 	if end, ok := ctx.Deadline(); ok && end.Before(deadline) {
 		deadline = end

@@ -62,8 +62,8 @@ func closed(nic string) *nftBatch {
 
 // connect makes the batch that joins NICs, which are closed, with their taps. Rules of an
 // earlier tap are replaced in the same transaction: there is no moment without rules. The
-// chain at the NIC is not added again, since that alone would make the kernel wait as
-// flushChain says. The chain at the tap may have gone with the tap.
+// chain at the NIC is not added again, since that alone would have the kernel free
+// something, as send says. The chain at the tap may have gone with the tap.
 func connect(ports []port) *nftBatch {
 	b := &nftBatch{}
 	for _, p := range ports {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"golang.org/x/sys/unix"
 	virt "libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
@@ -61,12 +63,23 @@ func (f *floor) attachNIC(ctx context.Context, p *floorPod) (nic vm.NIC, err err
 	return nic, wire(path, nic)
 }
 
-// detachNIC asks the guest to let go of it, waits for libvirt's event, and runs CNI DEL.
+// detachNIC asks the guest to let go of it, waits for libvirt's event, runs CNI DEL, and takes its rules.
 func (f *floor) detachNIC(ctx context.Context, p *floorPod, nic vm.NIC) error {
 	if err := f.unplug(ctx, p, domainxml.NICAlias(nic)); err != nil {
 		return err
 	}
-	return f.cni.DelNetworkList(ctx, f.list, f.secondConf(p))
+	if err := f.cni.DelNetworkList(ctx, f.list, f.secondConf(p)); err != nil {
+		return err
+	}
+	namespace, err := ns.GetNS(f.paths.SandboxNetNS(p.id))
+	if err != nil {
+		return err
+	}
+	defer namespace.Close() //nolint:errcheck // the mount holds it
+	if err := part(nic).send(int(namespace.Fd())); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil // an older kernel, whose rules have gone with the devices
 }
 
 // unplug has the guest let go of a device.
@@ -90,6 +103,17 @@ func (f *floor) unplug(ctx context.Context, p *floorPod, alias string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the guest does not let go of %s: %w", alias, ctx.Err())
 	}
+}
+
+// addVCPU gives a guest of one CPU another, now and in its definition. Of an emulated one it first asks what tells whether QEMU would
+// live through that: who does not ask loses guests.
+func (f *floor) addVCPU(p *floorPod) error {
+	if f.model.Type == "qemu" {
+		if _, err := p.domain.QemuMonitorCommand("info jit", virt.DOMAIN_QEMU_MONITOR_COMMAND_HMP); err != nil {
+			return err
+		}
+	}
+	return p.domain.SetVcpusFlags(2, virt.DOMAIN_VCPU_LIVE|virt.DOMAIN_VCPU_CONFIG)
 }
 
 // attachDisk makes a disk, and has libvirt plug it for now and for later.

@@ -29,15 +29,16 @@ func mute() *ruleset {
 	return r
 }
 
-// join sends what comes in at eth0 to the tap, and from the tap to eth0 what carries the
+// join sends what comes in at a NIC to its tap, and from the tap to the NIC what carries the
 // guest's addresses. (vmlet looks into neighbour discovery besides; in the kernel's work for
 // one transaction that is noise.)
 func join(nic vm.NIC, eth, tap uint32) *ruleset {
 	r := &ruleset{}
 	r.table(unix.NFPROTO_NETDEV)
-	r.chain(unix.NFPROTO_NETDEV, "in", unix.NF_NETDEV_INGRESS, nic.Name)
-	r.chain(unix.NFPROTO_NETDEV, "out", unix.NF_NETDEV_INGRESS, nic.Tap)
-	r.rule("in", forward(tap))
+	in, out := chainsOf(nic)
+	r.chain(unix.NFPROTO_NETDEV, in, unix.NF_NETDEV_INGRESS, nic.Name)
+	r.chain(unix.NFPROTO_NETDEV, out, unix.NF_NETDEV_INGRESS, nic.Tap)
+	r.rule(in, forward(tap))
 	mac, err := net.ParseMAC(nic.MAC)
 	if err != nil {
 		panic(err) // it comes from the kernel, by way of a plugin
@@ -50,11 +51,23 @@ func join(nic vm.NIC, eth, tap uint32) *ruleset {
 			kind, at = unix.ETH_P_IPV6, 8
 		}
 		from := append(equals(linkHeader, 6, mac), equals(linkHeader, 12, binaryutil.BigEndian.PutUint16(kind))...)
-		r.rule("out", from, equals(netHeader, at, addr.AsSlice()), forward(eth))
+		r.rule(out, from, equals(netHeader, at, addr.AsSlice()), forward(eth))
 		if addr.Is4() {
 			arp := append(equals(linkHeader, 6, mac), equals(linkHeader, 12, binaryutil.BigEndian.PutUint16(unix.ETH_P_ARP))...)
-			r.rule("out", arp, equals(netHeader, 14, addr.AsSlice()), forward(eth))
+			r.rule(out, arp, equals(netHeader, 14, addr.AsSlice()), forward(eth))
 		}
+	}
+	return r
+}
+
+func chainsOf(nic vm.NIC) (in, out string) { return nic.Name + "-in", nic.Name + "-out" }
+
+// part takes the rules of a NIC that is gone: kernels from 6.16 on keep them.
+func part(nic vm.NIC) *ruleset {
+	r := &ruleset{}
+	in, out := chainsOf(nic)
+	for _, chain := range []string{out, in} {
+		r.add(unix.NFT_MSG_DELCHAIN, unix.NFPROTO_NETDEV, 0, text(unix.NFTA_CHAIN_TABLE, "floor"), text(unix.NFTA_CHAIN_NAME, chain))
 	}
 	return r
 }
@@ -145,7 +158,7 @@ func (r *ruleset) send(namespace int) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // all answers are in
+	defer func() { go conn.Close() }() //nolint:errcheck // all answers are in, and the kernel keeps who closes it waiting
 	batch := []netlink.Message{message(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.NFNL_SUBSYS_NFTABLES, netlink.Request, nil)}
 	batch = append(batch, r.messages...)
 	batch = append(batch, message(unix.NFNL_MSG_BATCH_END, 0, unix.NFNL_SUBSYS_NFTABLES, netlink.Request, nil))

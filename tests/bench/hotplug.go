@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	virt "libvirt.org/go/libvirt"
-
 	"github.com/vmlet/vmlet/pkg/vm"
 	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
 	"github.com/vmlet/vmlet/tests/harness"
@@ -106,7 +104,7 @@ func vcpus(t *testing.T, n int) outcome {
 	for range n {
 		bare, p := bothReady(ctx, t, f, v)
 		begin := time.Now()
-		must(t, bare.domain.SetVcpusFlags(2, virt.DOMAIN_VCPU_LIVE|virt.DOMAIN_VCPU_CONFIG))
+		must(t, f.addVCPU(bare))
 		bareAdd.add(time.Since(begin))
 		pause(settleTime)
 		begin = time.Now()

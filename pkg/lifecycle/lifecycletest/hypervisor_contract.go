@@ -60,6 +60,7 @@ func RunHypervisor(t *testing.T, newHost func(t *testing.T) HypervisorHost) {
 		{"a disk is plugged and unplugged", aPluggedDisk},
 		{"disks without a domain", noDomainForDisks},
 		{"a machine that is given another size", aSizeThatChanges},
+		{"a CPU that stays", aCPUThatStays},
 		{"a machine without headroom", aSizeThatIsFixed},
 		{"a machine that nothing is done to", nothingToAbort},
 	} {

@@ -75,7 +75,7 @@ func (h *Hypervisor) AddVCPUs(ctx context.Context, id string, count int) error {
 		case count > d.machine.CPU.Max:
 			return refused(id, "it has no places for so many CPUs")
 		}
-		d.size.VCPUs = count
+		d.size.VCPUs, d.machine.CPU.Count = count, count
 		return nil
 	})
 }

@@ -51,6 +51,16 @@ func aSizeThatChanges(t *hypervisorTrial) {
 	t.size(4, 128*vm.MiB)
 }
 
+// aCPUThatStays: the next machine has the CPUs that this one was given.
+func aCPUThatStays(t *hypervisorTrial) {
+	t.must(t.h.Define(t.Context(), t.roomy()))
+	t.must(t.h.Start(t.Context(), t.id))
+	t.must(t.h.AddVCPUs(t.Context(), t.id, 4))
+	t.must(t.h.Destroy(t.Context(), t.id))
+	t.must(t.h.Start(t.Context(), t.id))
+	t.size(4, 0)
+}
+
 // aSizeThatIsFixed: a machine without headroom.
 func aSizeThatIsFixed(t *hypervisorTrial) {
 	_, err := t.h.LiveSize(t.Context(), t.id)
