@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,29 +90,86 @@ func TestAFileOfASnapshotThatADeadLibvirtdHasLeft(t *testing.T) {
 	g := newGuest(t, h, nil)
 	g.start()
 	ctx := testContext(t)
-	overlay := func(name, below string) string {
-		path := filepath.Join(g.dir, name)
-		out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below, path, "256M").CombinedOutput()
-		if err = errors.Join(err, os.Chmod(path, 0o666)); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		return path
-	}
 	root := g.Disks[0].Path
-	one := overlay("one.qcow2", root)
+	one := g.overlay("one.qcow2", root)
 	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: root, Next: one}))
 	number := g.nodeOf(one)
 	g.withMonitor(func(dom *virt.Domain) {
 		storage, format := fmt.Sprintf("libvirt-%d-storage", number+1), fmt.Sprintf("libvirt-%d-format", number+1)
-		left := overlay("left.qcow2", one)
+		left := g.overlay("left.qcow2", one)
 		g.monitor(dom, nil, "blockdev-add", map[string]any{"driver": "file", "filename": left, "node-name": storage})
 		g.monitor(dom, nil, "blockdev-add", map[string]any{"driver": "qcow2", "file": storage, "node-name": format, "backing": nil})
 	})
-	two := overlay("two.qcow2", one)
+	two := g.overlay("two.qcow2", one)
 	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: one, Next: two}))
 	if chain, err := h.Chain(ctx, g.id); err != nil || chain[0] != two || chain[1] != one {
 		t.Errorf("the machine has %v, %v", chain, err)
 	}
+}
+
+// TestASwitchThatADeadLibvirtdDoesNotKnowOf: QEMU writes to the new file of a snapshot, and libvirt died before it took note. What the
+// guest has written since is in the old file then, which libvirt tells of, and the snapshot can be taken.
+func TestASwitchThatADeadLibvirtdDoesNotKnowOf(t *testing.T) {
+	h := newHypervisor(t, testOwner)
+	g := newGuest(t, h, nil)
+	g.start()
+	ctx := testContext(t)
+	root := g.Disks[0].Path
+	one := g.overlay("one.qcow2", root)
+	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: root, Next: one}))
+	number, lost := g.nodeOf(one), g.overlay("lost.qcow2", one)
+	storage, format := fmt.Sprintf("libvirt-%d-storage", number+1), fmt.Sprintf("libvirt-%d-format", number+1)
+	g.withMonitor(func(dom *virt.Domain) {
+		g.monitor(dom, nil, "blockdev-add", map[string]any{"driver": "file", "filename": lost, "node-name": storage})
+		g.monitor(dom, nil, "blockdev-add", map[string]any{"driver": "qcow2", "file": storage, "node-name": format, "backing": nil})
+		g.monitor(dom, nil, "blockdev-snapshot", map[string]any{"node": fmt.Sprintf("libvirt-%d-format", number), "overlay": format})
+	})
+	device := g.used().Device
+	g.must(os.Remove(lost)) // as who believed libvirt did
+	g.qemuIO(device, "write -P 0x5a 67108864 65536")
+	if chain, err := h.Chain(ctx, g.id); err != nil || chain[0] != one {
+		t.Fatalf("the machine has %v, %v", chain, err)
+	}
+	if file := g.used().Inserted.File; file != one {
+		t.Errorf("QEMU writes to %s", file)
+	}
+	g.qemuIO(device, "flush")
+	if out, err := exec.CommandContext(ctx, "qemu-io", "-r", "-U", "-f", "qcow2", "-c", "read -P 0x5a 67108864 65536", one).CombinedOutput(); err != nil || strings.Contains(string(out), "failed") {
+		t.Errorf("what was written since is not in the old file: %v: %s", err, out)
+	}
+	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: one, Next: g.overlay("two.qcow2", one)}))
+}
+
+// used is what QEMU's first disk uses.
+func (g *guest) used() usedNode {
+	g.t.Helper()
+	var used []usedNode
+	g.withMonitor(func(dom *virt.Domain) { g.must(query(dom, "query-block", &used)) })
+	return used[0]
+}
+
+// qemuIO has QEMU do to a disk what its guest could. What comes of it, QEMU says on its standard output.
+func (g *guest) qemuIO(device, what string) {
+	g.t.Helper()
+	g.withMonitor(func(dom *virt.Domain) {
+		var refused string
+		_, err := askMonitor(dom, "human-monitor-command", map[string]any{"command-line": fmt.Sprintf("qemu-io -d %s %q", device, what)}, &refused)
+		g.must(err)
+		if refused != "" {
+			g.t.Fatalf("%s: %s", what, refused)
+		}
+	})
+}
+
+// overlay makes an empty layer over a file.
+func (g *guest) overlay(name, below string) string {
+	g.t.Helper()
+	path := filepath.Join(g.dir, name)
+	out, err := exec.Command("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below, path, "256M").CombinedOutput() //nolint:noctx // at once
+	if err = errors.Join(err, os.Chmod(path, 0o666)); err != nil {
+		g.t.Fatalf("%v: %s", err, out)
+	}
+	return path
 }
 
 // nodeOf is the number that libvirt has given to a file.

@@ -39,6 +39,9 @@ func chainOf(dom *virt.Domain) (target string, files []string, err error) {
 	if err := requireActive(dom); err != nil {
 		return "", nil, err
 	}
+	if err := switchBack(dom); err != nil {
+		return "", nil, err
+	}
 	d, err := devicesOf(dom, 0)
 	if err != nil {
 		return "", nil, err

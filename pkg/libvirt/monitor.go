@@ -9,7 +9,7 @@ import (
 	virt "libvirt.org/go/libvirt"
 )
 
-// QEMU is spoken to past libvirt for two things: to take back what a libvirtd that died in the middle of a call has left there, and
+// QEMU is spoken to past libvirt for two things: to take back what a libvirtd that died in the middle of a call has left or begun there, and
 // the next one knows nothing of, where something was left; and to ask for its translation cache (roomToTranslate).
 
 // classNotFound is QEMU's answer about a device that it does not have.

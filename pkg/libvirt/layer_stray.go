@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package libvirt
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	virt "libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
+)
+
+// switchBackTimeout is how long is waited at once for a guest to be back at its old file; whoever asks again goes on.
+const switchBackTimeout = 5 * time.Second
+
+// usedNode is what a device of QEMU's writes to.
+type usedNode struct {
+	Device   string `json:"qdev"`
+	Inserted struct {
+		blockNode
+
+		NodeName string `json:"node-name"`
+	} `json:"inserted"`
+}
+
+// switchBack has QEMU write to those files that libvirt believes it writes to. They differ where libvirtd has died in the
+// middle of a snapshot: QEMU had switched to the new file, and libvirt had not taken note. What it tells of the disk is then
+// not true for as long as the machine runs, its guest's writes would go with a file that nobody seems to use, and no layer
+// could be made or merged again. What the guest wrote meanwhile is written to the old file. Unavailable while that goes on.
+func switchBack(dom *virt.Domain) error {
+	var used []usedNode
+	if answer, err := askMonitor(dom, "query-block", nil, &used); err != nil || answer.Class != "" {
+		return err
+	}
+	d, err := devicesOf(dom, 0) // after that: a call of libvirt's that was under way has ended by now
+	if err != nil {
+		return err
+	}
+	for _, disk := range d.Disks {
+		i := slices.IndexFunc(used, func(u usedNode) bool { return disk.Alias != nil && deviceID(u.Device) == disk.Alias.Name })
+		if i < 0 || disk.Device != "disk" || used[i].Inserted.File == "" || used[i].Inserted.File == pathOf(&disk) {
+			continue
+		}
+		if err := switchBackDisk(dom, used[i], disk); err != nil {
+			return fmt.Errorf("QEMU writes to %s, which libvirt does not know of since it died: go back to %s: %w", used[i].Inserted.File, pathOf(&disk), err)
+		}
+	}
+	return nil
+}
+
+// deviceID is libvirt's alias of a device, from its path in QEMU, such as /machine/peripheral/virtio-disk2/virtio-backend.
+func deviceID(path string) string {
+	id, _, _ := strings.Cut(strings.TrimPrefix(path, "/machine/peripheral/"), "/")
+	return id
+}
+
+func switchBackDisk(dom *virt.Domain, used usedNode, disk libvirtxml.DomainDisk) error {
+	var nodes []blockNode
+	if answer, err := askMonitor(dom, "query-named-block-nodes", map[string]any{"flat": true}, &nodes); err != nil || answer.Class != "" {
+		return err
+	}
+	i := slices.IndexFunc(nodes, func(n blockNode) bool { return n.File == pathOf(&disk) && strings.HasSuffix(n.Name, "-format") })
+	if i < 0 {
+		return fmt.Errorf("QEMU does not have that file open: %w", errdefs.ErrUnavailable)
+	}
+	old, job := nodes[i].Name, "vmlet-back-"+disk.Alias.Name
+	for deadline := time.Now().Add(switchBackTimeout); ; time.Sleep(jobLook) {
+		state, err := jobState(dom, job)
+		if err != nil {
+			return err
+		}
+		switch state {
+		case "": // not begun, or done
+			if back, err := writesTo(dom, used.Device, pathOf(&disk)); err != nil {
+				return err
+			} else if back {
+				top := slices.DeleteFunc(nodes, func(n blockNode) bool { return n.File != used.Inserted.File })
+				return dropNodes(dom, top)
+			}
+			if err := order(dom, "block-commit", map[string]any{"job-id": job, "device": used.Inserted.NodeName, "base-node": old}); err != nil {
+				return err
+			}
+		case "ready":
+			if err := order(dom, "job-complete", map[string]any{"id": job}); err != nil {
+				return err
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it takes longer, ask again: %w", errdefs.ErrUnavailable)
+		}
+	}
+}
+
+// writesTo tells whether a device of QEMU's uses a file now.
+func writesTo(dom *virt.Domain, device, path string) (bool, error) {
+	var used []usedNode
+	if err := query(dom, "query-block", &used); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(used, func(u usedNode) bool { return u.Device == device && u.Inserted.File == path }), nil
+}
+
+// jobState is the state of a job of QEMU's, empty if there is none.
+func jobState(dom *virt.Domain, id string) (string, error) {
+	var jobs []struct {
+		ID     string `json:"id"`
+		Status string `json:"status"`
+	}
+	if err := query(dom, "query-jobs", &jobs); err != nil {
+		return "", err
+	}
+	for _, j := range jobs {
+		if j.ID == id {
+			return j.Status, nil
+		}
+	}
+	return "", nil
+}
+
+// query asks QEMU something that it has no reason to refuse.
+func query(dom *virt.Domain, command string, out any) error {
+	answer, err := askMonitor(dom, command, nil, out)
+	if err == nil && answer.Class != "" {
+		err = fmt.Errorf("%s: %s: %w", command, answer.Desc, errdefs.ErrUnavailable)
+	}
+	return err
+}
+
+// order has QEMU do something, and is Unavailable if it does not.
+func order(dom *virt.Domain, command string, arguments map[string]any) error {
+	answer, err := askMonitor(dom, command, arguments, nil)
+	if err == nil && answer.Class != "" {
+		err = fmt.Errorf("%s: %s: %w", command, answer.Desc, errdefs.ErrUnavailable)
+	}
+	return err
+}
