@@ -15,7 +15,7 @@ import (
 func (s *Service) sandboxCreatedAt(spec vm.SandboxSpec) time.Time {
 	at := s.now()
 	for _, sb := range s.deps.Store.Sandboxes.All() {
-		if sb.Spec.Namespace == spec.Namespace && sb.Spec.Name == spec.Name && sb.Spec.UID == spec.UID {
+		if sb.Spec.Pod() == spec.Pod() && sb.Spec.UID == spec.UID {
 			at = after(at, sb.CreatedAt)
 		}
 	}

@@ -56,10 +56,10 @@ func (s *Service) sandboxOf(ref string) (id string, err error) {
 // sandboxOfPod takes the newest attempt of a pod for the pod, and among pods of one name those that are ready before
 // those that were.
 func (s *Service) sandboxOfPod(pod string) (id string, err error) {
-	newest := map[string]*vm.Sandbox{} // by UID; the list is oldest first
+	newest := map[string]*vm.Sandbox{} // by pod and UID; the list is oldest first
 	for _, sb := range s.Sandboxes() {
 		if pod == sb.Spec.Pod() || pod == sb.Spec.Namespace+"/"+sb.Spec.Name {
-			newest[sb.Spec.UID] = sb
+			newest[sb.Spec.Pod()+"/"+sb.Spec.UID] = sb
 		}
 	}
 	var ready, other []string

@@ -72,7 +72,7 @@ func (s *Service) connectNIC(ctx context.Context, sandboxID string, spec vm.NICS
 	}
 	n, err := intendNIC(sb, spec)
 	if _, begun := sb.Status.AttachedNIC(spec.Name); err == nil && !begun {
-		err = s.gate(sb, vm.GateNICAdd)
+		err = s.mayAttach(ctx, sb, n, config)
 	}
 	if err == nil {
 		err = s.betweenSnapshots(sb)
@@ -110,6 +110,14 @@ func (s *Service) connectNIC(ctx context.Context, sandboxID string, spec vm.NICS
 	rev.Success()
 	s.tell(vm.VMEvent{SandboxID: sandboxID, Kind: vm.NICAttachedEvent, Subject: spec.Name})
 	return sb, nil
+}
+
+// mayAttach judges a NIC that was not begun before anything is on record of it.
+func (s *Service) mayAttach(ctx context.Context, sb vm.Sandbox, n vm.AttachedNIC, config []byte) error {
+	if err := s.gate(sb, vm.GateNICAdd); err != nil {
+		return err
+	}
+	return s.deps.Network.PlanNIC(ctx, vm.NICRequest{Spec: n.Spec, Config: config, Number: n.Number})
 }
 
 // intendNIC is the NIC as it is to be on record: the one of the name, or a new one.

@@ -191,6 +191,25 @@ func TestUndoHoldsNoLock(t *testing.T) {
 	})
 }
 
+// A name that no interface can have would stay on record for ever: CNI would not hear of it either when it is undone.
+func TestWhatCannotBeANICIsNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, _ := w.running("a")
+		for _, spec := range []vm.NICSpec{{Name: "../x"}, {Name: "a-name-that-is-too-long"}, {Name: "eth1", IPs: []string{"ten"}}} {
+			_, err := w.svc.AttachNIC(t.Context(), sb, spec, nil)
+			mustBe(t, err, errdefs.ErrInvalidArgument)
+			w.noNIC(sb)
+		}
+		_, err := w.svc.AttachNIC(t.Context(), sb, vm.NICSpec{Name: "eth1", Network: "nowhere"}, nil)
+		mustBe(t, err, errdefs.ErrNotFound)
+		w.noNIC(sb)
+		if calls := w.network.Calls(); slices.Contains(calls, "AttachNIC "+sb) {
+			t.Errorf("CNI was asked: %v", calls)
+		}
+	})
+}
+
 func TestGuestThatDoesNotLetGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -41,8 +41,10 @@ type operations struct {
 // A nil operation is one that nobody asked for, such as the merging of layers in the background: nothing is told of it.
 type operation struct {
 	all       *operations
-	record    vm.Operation
+	record    vm.Operation // of callers, only once it is begun
 	sandboxID string
+	// work is what it is called in errors, also to a caller that leaves before it is begun.
+	work string
 	// key is what it was asked for: a call that asks for the same shares it.
 	key   string
 	stall *time.Timer
@@ -84,7 +86,7 @@ func workOf(kind vm.OperationKind, subject string) string {
 	return string(kind) + " " + subject
 }
 
-func (op *operation) what() string { return workOf(op.record.Kind, op.record.Subject) }
+func (op *operation) what() string { return op.work }
 
 // join returns the operation that does what is asked for, and whether it is a new one.
 func (o *operations) join(sandboxID string, a longCall, at time.Time) (op *operation, first bool) {
@@ -104,7 +106,7 @@ func (o *operations) join(sandboxID string, a longCall, at time.Time) (op *opera
 // add makes an operation of a record. mu is held.
 func (o *operations) add(sandboxID string, record vm.Operation) *operation {
 	op := &operation{
-		all: o, record: record, sandboxID: sandboxID,
+		all: o, record: record, sandboxID: sandboxID, work: workOf(record.Kind, record.Subject),
 		begun: make(chan struct{}), answered: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	o.all = append(o.all, op)

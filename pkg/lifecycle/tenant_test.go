@@ -19,7 +19,7 @@ func TestPodsOfTwoTenantsAreToldApart(t *testing.T) {
 		ids := map[string]string{}
 		for _, tenant := range []string{"acme", "evil"} {
 			spec := podSpec("a")
-			spec.Tenant, spec.UID = tenant, "uid-"+tenant
+			spec.Tenant, spec.UID = tenant, "uid"
 			id, err := w.svc.RunSandbox(t.Context(), spec)
 			w.must(err)
 			w.must(w.svc.StartContainer(t.Context(), w.created(id, 0)))

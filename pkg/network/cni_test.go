@@ -68,6 +68,8 @@ func TestRequestsThatCannotBeToldAreRefused(t *testing.T) {
 		"an address by the way":    func(r *vm.NetworkRequest) { r.Args = map[string]string{"IP": "10.0.0.1"} },
 		"no argument":              func(r *vm.NetworkRequest) { r.Args = map[string]string{"": "b"} },
 		"two arguments":            func(r *vm.NetworkRequest) { r.Args = map[string]string{"A": "b;K8S_POD_NAME=c"} },
+		"an address with another":  func(r *vm.NetworkRequest) { r.IPs = []string{"10.0.0.1;K8S_POD_NAMESPACE=kube-system"} },
+		"a MAC with an argument":   func(r *vm.NetworkRequest) { r.MAC = "02:00:00:00:00:01;K8S_POD_NAME=x" },
 		"an argument with a break": func(r *vm.NetworkRequest) { r.Args = map[string]string{"A": "b\n"} },
 	} {
 		req := good

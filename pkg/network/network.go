@@ -116,7 +116,7 @@ func checkRequest(req vm.NetworkRequest) error {
 			return fmt.Errorf("CNI argument %s: %q holds a character that CNI_ARGS cannot carry: %w", key, value, errdefs.ErrInvalidArgument)
 		}
 	}
-	return nil
+	return checkAsk(vm.NICSpec{MAC: req.MAC, IPs: req.IPs})
 }
 
 // withTimeout bounds plugins; the error then tells whose deadline it was.

@@ -241,7 +241,7 @@ func checkNIC(req vm.NICRequest) error {
 	if req.Number < 1 || req.Number > 99 {
 		return fmt.Errorf("NIC number %d is not from 1 to 99: %w", req.Number, errdefs.ErrInvalidArgument)
 	}
-	return checkAsk(req.Spec)
+	return checkAsk(req.Wanted())
 }
 
 // getNIC reads the attachment of one NIC. NotFound if there is none. One that does not parse is returned with the names

@@ -135,7 +135,7 @@ func (s SandboxSpec) Pod() string {
 // Key names the attempt that a RunPodSandbox is for. A retry of the same call has
 // the same key, so it finds the first one's work instead of doing it again.
 func (s SandboxSpec) Key() string {
-	return fmt.Sprintf("%s/%s/%s/%d", s.Namespace, s.Name, s.UID, s.Attempt)
+	return fmt.Sprintf("%s/%s/%d", s.Pod(), s.UID, s.Attempt)
 }
 
 // SandboxStatus is the part of a Sandbox that changes.

@@ -40,7 +40,7 @@ func (r *Running) StartExec(ctx context.Context, s Streams, command ...string) (
 	if err != nil {
 		return nil, err
 	}
-	return connect(ctx, res.GetUrl(), s)
+	return Connect(ctx, res.GetUrl(), s)
 }
 
 // StartAttach connects to the present container's command, or to its console.
@@ -51,7 +51,7 @@ func (r *Running) StartAttach(ctx context.Context, s Streams) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	return connect(ctx, res.GetUrl(), s)
+	return Connect(ctx, res.GetUrl(), s)
 }
 
 // ExecStream runs a command to its end and returns its exit code.
@@ -64,8 +64,8 @@ func (r *Running) ExecStream(ctx context.Context, s Streams, command ...string) 
 	return session.Wait()
 }
 
-// connect opens the streams in the order in which kubectl does.
-func connect(ctx context.Context, url string, s Streams) (*Session, error) {
+// Connect opens the streams that a URL was promised for, in the order in which kubectl does.
+func Connect(ctx context.Context, url string, s Streams) (*Session, error) {
 	conn, err := upgrade(ctx, url, "v4.channel.k8s.io")
 	if err != nil {
 		return nil, err

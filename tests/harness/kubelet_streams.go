@@ -14,21 +14,17 @@ import (
 func (k *Kubelet) StartExec(ctx context.Context, name string, s Streams, command ...string) (*Session, error) {
 	query := s.query()
 	query["command"] = command
-	return connect(ctx, k.URL(k.PodPath("exec", name)+"?"+query.Encode()), s)
+	return Connect(ctx, k.URL(k.PodPath("exec", name)+"?"+query.Encode()), s)
 }
 
 // StartAttach connects to the command of a pod's VM, by kubelet's /attach.
 func (k *Kubelet) StartAttach(ctx context.Context, name string, s Streams) (*Session, error) {
-	return connect(ctx, k.URL(k.PodPath("attach", name)+"?"+s.query().Encode()), s)
+	return Connect(ctx, k.URL(k.PodPath("attach", name)+"?"+s.query().Encode()), s)
 }
 
 // StartForward connects to a pod, by kubelet's /portForward.
 func (k *Kubelet) StartForward(ctx context.Context, name string) (*Forward, error) {
-	conn, err := upgrade(ctx, k.URL(fmt.Sprintf("/portForward/default/%s-%s", name, kubeletNode)), "portforward.k8s.io")
-	if err != nil {
-		return nil, err
-	}
-	return &Forward{conn: conn}, nil
+	return ConnectForward(ctx, k.URL(fmt.Sprintf("/portForward/default/%s-%s", name, kubeletNode)))
 }
 
 // query says in the words of core/v1 (ExecStdinParam and those beside it) what is connected.

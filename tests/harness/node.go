@@ -204,18 +204,26 @@ func (n *Node) write(path, text string) {
 	}
 }
 
-// dial makes the clients; the connection waits for a daemon that starts later.
-func (n *Node) dial() {
+// Dial makes a connection, which waits for a daemon that starts later.
+func (n *Node) Dial(opts ...grpc.DialOption) *grpc.ClientConn {
 	n.t.Helper()
-	conn, err := grpc.NewClient("unix://"+n.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
+	conn, err := grpc.NewClient("unix://"+n.Socket(), append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// The socket comes and goes with the daemon; who waits for it should not wait longer.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond}, MinConnectTimeout: time.Second,
-		}))
+		}),
+	}, opts...)...)
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	return conn
+}
+
+// dial makes the clients.
+func (n *Node) dial() {
+	n.t.Helper()
+	conn := n.Dial(grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)))
 	n.conn = conn
 	n.RuntimeServiceClient = runtimeapi.NewRuntimeServiceClient(conn)
 	n.Images = runtimeapi.NewImageServiceClient(conn)

@@ -28,7 +28,12 @@ func (r *Running) StartForward(ctx context.Context, ports ...int32) (*Forward, e
 	if err != nil {
 		return nil, err
 	}
-	conn, err := upgrade(ctx, res.GetUrl(), "portforward.k8s.io")
+	return ConnectForward(ctx, res.GetUrl())
+}
+
+// ConnectForward connects to a URL that was promised for ports of a pod.
+func ConnectForward(ctx context.Context, url string) (*Forward, error) {
+	conn, err := upgrade(ctx, url, "portforward.k8s.io")
 	if err != nil {
 		return nil, err
 	}

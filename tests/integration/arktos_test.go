@@ -25,15 +25,11 @@ import (
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
-// nodeAgentPatience is the deadline of the Arktos node agent's calls.
-const nodeAgentPatience = 15 * time.Second
-
 // arktosWalk is a VM pod as the Arktos node agent has it.
 type arktosWalk struct {
 	*testing.T
 	node   *harness.Node
-	cri    arktosv1alpha2.RuntimeServiceClient
-	images arktosv1alpha2.ImageServiceClient
+	cri    nodeAgent
 	config *arktosv1alpha2.PodSandboxConfig
 	// args is where the CNI plugin writes what it is called with.
 	args string
@@ -156,7 +152,7 @@ func (*arktosWalk) device(name, port string) *arktosv1alpha2.DeviceAttachDetachR
 // TestArktosWalk: a VM pod lives as with the Arktos node agent, and vmlet is killed and started again between every two steps.
 func TestArktosWalk(t *testing.T) {
 	node := harness.StartNode(t)
-	w := &arktosWalk{T: t, node: node, cri: arktosv1alpha2.NewRuntimeServiceClient(node.Conn()), images: arktosv1alpha2.NewImageServiceClient(node.Conn())}
+	w := &arktosWalk{T: t, node: node, cri: newNodeAgent(t, node)}
 	w.writeRecorder()
 	w.config = &arktosv1alpha2.PodSandboxConfig{
 		Metadata: &arktosv1alpha2.PodSandboxMetadata{Name: "db", Uid: "uid-db", Namespace: "test", Tenant: "acme"}, Hostname: "db",
@@ -165,7 +161,8 @@ func TestArktosWalk(t *testing.T) {
 		Annotations: map[string][]byte{
 			"VirtletRootVolumeSize": []byte("1Gi"), "VirtletVCPUCount": []byte("1"), "vmlet.io/max-memory": []byte("512Mi"),
 			"VirtletCloudInitUserData": {0x1f, 0x8b, 0xff, 0xfe}, "VPC": []byte("vpc-1"),
-			"NICs": []byte(`[{"name":"eth0","portId":"p0"},{"name":"eth1","portId":"p1"}]`),
+			"arktos.futurewei.com/cni-args": []byte("zone=a"),
+			"NICs":                          []byte(`[{"name":"eth0","portId":"p0"},{"name":"eth1","portId":"p1"}]`),
 		},
 	}
 	for _, step := range []struct {
@@ -195,7 +192,7 @@ func (w *arktosWalk) runSandbox() {
 	w.nicsAre("eth0 p0 NIC_READY", "eth1 p1 NIC_READY")
 	const who = ";K8S_POD_TENANT=acme;"
 	first, second := w.called("ADD", "eth0"), w.called("ADD", "eth1")
-	if len(first) != 1 || !strings.Contains(first[0]+";", `;NICs=[{"name":"eth0","portId":"p0"},{"name":"eth1","portId":"p1"}];VPC=vpc-1;`) || !strings.Contains(first[0], who) {
+	if len(first) != 1 || !strings.Contains(first[0]+";", `;NICs=[{"name":"eth0","portId":"p0"},{"name":"eth1","portId":"p1"}];VPC=vpc-1;`) || !strings.Contains(first[0], who) || !strings.Contains(first[0]+";", ";zone=a;") {
 		w.Errorf("the pod's ADD had %v", first)
 	}
 	if len(second) != 1 || !strings.Contains(second[0]+";", `;NICs=[{"name":"eth1","portId":"p1"}];`) || !strings.Contains(second[0], who) || !strings.Contains(second[0], ";VPC=vpc-1;") {
@@ -205,10 +202,10 @@ func (w *arktosWalk) runSandbox() {
 
 func (w *arktosWalk) pull() {
 	image := &arktosv1alpha2.ImageSpec{Image: harness.TinyImage()}
-	if st := call(w, w.images.ImageStatus, &arktosv1alpha2.ImageStatusRequest{Image: image}); st.GetImage() == nil {
-		w.image = call(w, w.images.PullImage, &arktosv1alpha2.PullImageRequest{Image: image, SandboxConfig: w.config}).GetImageRef()
+	if st := call(w, w.cri.images.ImageStatus, &arktosv1alpha2.ImageStatusRequest{Image: image}); st.GetImage() == nil {
+		w.image = call(w, w.cri.images.PullImage, &arktosv1alpha2.PullImageRequest{Image: image, SandboxConfig: w.config}).GetImageRef()
 	}
-	st := call(w, w.images.ImageStatus, &arktosv1alpha2.ImageStatusRequest{Image: image}).GetImage()
+	st := call(w, w.cri.images.ImageStatus, &arktosv1alpha2.ImageStatusRequest{Image: image}).GetImage()
 	if w.image == "" {
 		w.image = st.GetId()
 	}
@@ -353,7 +350,7 @@ func TestArktosPodKilledAtEveryStep(t *testing.T) {
 	k := newKiller(t)
 	node := harness.StartNode(t, k.watched())
 	k.node = node
-	w := &arktosWalk{T: t, node: node, cri: arktosv1alpha2.NewRuntimeServiceClient(node.Conn())}
+	w := &arktosWalk{T: t, node: node, cri: newNodeAgent(t, node)}
 	node.Pull(harness.TinyImage())
 	life := func(name string, k *killer) {
 		t.Helper()

@@ -12,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
@@ -109,6 +113,46 @@ func (k *killer) dieAt(marks []string, i int, call func() error) {
 		k.t.Fatalf("failpoint %s, the %d. of %v, was never reached: %v", marks[i], i+1, marks, err)
 	}
 	k.revive()
+}
+
+// killedCall is a call about a VM that vmlet is killed in. before makes what it works on, after proves what it has done.
+type killedCall struct {
+	name   string
+	before func()
+	call   func() error
+	after  func()
+}
+
+// survives has vmlet die at each failpoint that the calls pass. Its next life finishes what was begun, or undoes it; the
+// container runs throughout, and the call can be repeated.
+func (k *killer) survives(pod *harness.Running, calls []killedCall) {
+	k.t.Helper()
+	marks := map[string][]string{}
+	for _, c := range calls {
+		c.before()
+		marks[c.name] = k.passes(1, func() {
+			if err := c.call(); err != nil {
+				k.t.Fatal(c.name, err)
+			}
+		})
+		c.after()
+	}
+	for _, c := range calls {
+		for i, mark := range marks[c.name] {
+			c.before()
+			k.fresh()
+			k.dieAt(marks[c.name], i, c.call)
+			if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+				k.t.Fatalf("%s, killed at %s: the container is %s: %s", c.name, mark, st.GetState(), st.GetMessage())
+			}
+			// What was begun is finished, or was never begun; or it is done again.
+			err := c.call()
+			if code := status.Code(err); err != nil && code != codes.AlreadyExists && code != codes.NotFound {
+				k.t.Fatalf("%s, killed at %s: again: %v", c.name, mark, err)
+			}
+			c.after()
+		}
+	}
 }
 
 func count(all []string, one string) (n int) {

@@ -221,6 +221,17 @@ func TestPausedVM(t *testing.T) {
 	}
 }
 
+// waitRebooted waits until no reboot is under way, and the guest is up.
+func waitRebooted(node *harness.Node, pod *harness.Running) {
+	node.Eventually(2*time.Minute, func() error {
+		if info := pod.VerboseStatus()["info"]; strings.Contains(info, `"reboot":`) {
+			return fmt.Errorf("it still reboots: %s", info)
+		}
+		return nil
+	})
+	pod.Exec("true")
+}
+
 // TestKilledAtEveryStepOfAReboot: vmlet is killed at each failpoint that a reboot passes. Its next life finishes what was
 // begun, or leaves the guest as it was; either way the call can be repeated.
 func TestKilledAtEveryStepOfAReboot(t *testing.T) {
@@ -240,16 +251,10 @@ func TestKilledAtEveryStepOfAReboot(t *testing.T) {
 	for i, mark := range marks {
 		// The call again, after the kill before this one, unless it is the first.
 		k.dieAt(marks, i, func() error { _, err := call(); return err })
-		node.Eventually(2*time.Minute, func() error {
-			if info := pod.VerboseStatus()["info"]; strings.Contains(info, `"reboot":`) {
-				return fmt.Errorf("it still reboots: %s", info)
-			}
-			return nil
-		})
+		waitRebooted(node, pod)
 		if st := pod.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
 			t.Fatalf("killed at %s: the container is %s: %s", mark, st.GetState(), st.GetMessage())
 		}
-		pod.Exec("true") // it is up
 	}
 	boot := pod.BootID()
 	got, err := call()

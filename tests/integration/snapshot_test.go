@@ -264,42 +264,11 @@ func TestKilledAtEveryStepOfASnapshot(t *testing.T) {
 	s := newSnapshotted(t, node, "killed")
 	s.write("kept")
 	s.mustTake("kept", true)
-	calls := []struct {
-		name   string
-		call   func() error
-		before func()
-		after  func()
-	}{
-		{"take", func() error { _, err := s.take("new", true); return err }, func() { s.write("now") }, func() { s.holds("now"); s.mustRemove("new") }},
-		{"restore", func() error { return s.restore("kept") }, func() { s.write("gone") }, func() { s.holds("kept") }},
-		{"delete", func() error { return s.remove("new") }, func() { s.write("now"); s.mustTake("new", true); s.write("later") }, func() { s.holds("later") }},
-	}
-	marks := map[string][]string{}
-	for _, c := range calls {
-		c.before()
-		marks[c.name] = k.passes(1, func() {
-			if err := c.call(); err != nil {
-				t.Fatal(c.name, err)
-			}
-		})
-		c.after()
-	}
-	for _, c := range calls {
-		for i, mark := range marks[c.name] {
-			c.before()
-			k.fresh()
-			k.dieAt(marks[c.name], i, c.call)
-			if st := s.Status(); st.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
-				t.Fatalf("%s, killed at %s: the container is %s: %s", c.name, mark, st.GetState(), st.GetMessage())
-			}
-			// What was begun is finished, or was never begun; or it is done again.
-			err := c.call()
-			if code := status.Code(err); err != nil && code != codes.AlreadyExists && code != codes.NotFound {
-				t.Fatalf("%s, killed at %s: again: %v", c.name, mark, err)
-			}
-			c.after()
-		}
-	}
+	k.survives(s.Running, []killedCall{
+		{"take", func() { s.write("now") }, func() error { _, err := s.take("new", true); return err }, func() { s.holds("now"); s.mustRemove("new") }},
+		{"restore", func() { s.write("gone") }, func() error { return s.restore("kept") }, func() { s.holds("kept") }},
+		{"delete", func() { s.write("now"); s.mustTake("new", true); s.write("later") }, func() error { return s.remove("new") }, func() { s.holds("later") }},
+	})
 	s.mustRemove("kept")
 	s.only()
 }

@@ -3,12 +3,16 @@
 package arktos
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	arktosv1alpha2 "github.com/vmlet/vmlet/proto/arktos/v1alpha2"
 )
@@ -39,9 +43,8 @@ func rows(t *testing.T, heading string) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
 	for _, m := range pageRow.FindAllStringSubmatch(pageSection(t, heading), -1) {
-		if name := strings.Trim(m[1], "`"); name != "---" && m[1] != strings.ToUpper(m[1]) || name[0] == '2' {
-			found[name] = append(found[name], m[2])
-		}
+		name := strings.Trim(m[1], "`")
+		found[name] = append(found[name], m[2])
 	}
 	return found
 }
@@ -64,6 +67,34 @@ func TestReferencePageHasEveryRPC(t *testing.T) {
 	}
 }
 
+// What Arktos has beside the messages of runtime.v1, or of another type, is on the page field by field.
+func TestReferencePageHasEveryFieldOfArktos(t *testing.T) {
+	section := pageSection(t, "Fields")
+	theirs := (&runtimeapi.PodSandboxStatus{}).ProtoReflect().Descriptor().ParentFile().Messages()
+	messages := arktosv1alpha2.File_arktos_v1alpha2_api_proto.Messages()
+	n := 0
+	for i := range messages.Len() {
+		common := theirs.ByName(messages.Get(i).Name())
+		for j := range messages.Get(i).Fields().Len() {
+			field := messages.Get(i).Fields().Get(j)
+			if common != nil && sameField(field, common.Fields().ByNumber(field.Number())) {
+				continue
+			}
+			n++
+			if name := fmt.Sprintf("`%s.%s`", messages.Get(i).Name(), field.Name()); !strings.Contains(section, name) {
+				t.Errorf("%s has no row", name)
+			}
+		}
+	}
+	if n != 31 {
+		t.Errorf("Arktos has %d fields of its own", n)
+	}
+}
+
+func sameField(a, b protoreflect.FieldDescriptor) bool {
+	return b != nil && a.Name() == b.Name() && (a.Message() == nil || a.IsMap() || b.Message() != nil && a.Message().Name() == b.Message().Name())
+}
+
 func TestReferencePageHasEveryAnnotation(t *testing.T) {
 	page := rows(t, "Annotations")
 	for name, key := range virtletKeys {
@@ -75,6 +106,11 @@ func TestReferencePageHasEveryAnnotation(t *testing.T) {
 			t.Errorf("%s has the rows %q, want one that begins with %s", name, row, want)
 		}
 		delete(page, name)
+	}
+	for _, name := range []string{annotationVPC, annotationNICs, annotationCNIArgs} {
+		if row := page[name]; len(row) != 1 || !strings.HasPrefix(row[0], "honoured | ") {
+			t.Errorf("%s has the rows %q", name, row)
+		}
 	}
 	for name := range page {
 		if strings.HasPrefix(name, virtletPrefix) {

@@ -4,14 +4,11 @@ package arktos
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/vmlet/vmlet/pkg/vm"
-	arktosv1alpha2 "github.com/vmlet/vmlet/proto/arktos/v1alpha2"
 )
 
 // The pod annotations that say what network a pod is in.
@@ -52,6 +49,9 @@ func nicsOf(annotations map[string][]byte) ([]nic, error) {
 		return nil, nil
 	}
 	field := "annotation " + annotationNICs
+	if err := checkText(annotations, annotationVPC, annotationNICs); err != nil {
+		return nil, err
+	}
 	var elements []json.RawMessage
 	if err := json.Unmarshal(text, &elements); err != nil {
 		return nil, invalid(field, "it is no JSON array such as [{\"name\":\"eth0\",\"portId\":\"...\"}]: %v", err)
@@ -69,6 +69,12 @@ func nicsOf(annotations map[string][]byte) ([]nic, error) {
 			return nil, invalid(field, "element %d: %q is there twice (one without a name is %s)", i, name, vm.PrimaryNIC)
 		}
 		seen[name] = true
+		// The text may hide what the words say: JSON has ways to write a semicolon, at which CNI_ARGS would go on with another argument.
+		if ip := nics[i].IPAddress; ip != "" {
+			if _, err := vm.AddrOf(ip); err != nil {
+				return nil, invalid(field, "element %d: ipAddress %q is no IP address", i, ip)
+			}
+		}
 		nics[i].vpc, nics[i].text = string(annotations[annotationVPC]), compact(element)
 	}
 	return nics, nil
@@ -83,12 +89,20 @@ func compact(text []byte) string {
 	return b.String()
 }
 
+// checkText refuses annotations that CNI's plugins could not be told.
+func checkText(annotations map[string][]byte, keys ...string) error {
+	for _, key := range keys {
+		if !utf8.Valid(annotations[key]) {
+			return invalid("annotation "+key, "it is no text")
+		}
+	}
+	return nil
+}
+
 // cniArgs are the arguments that Arktos's own runtime gives CNI's plugins beside who the pod is.
 func cniArgs(tenant string, annotations map[string][]byte) (map[string]string, error) {
-	for _, key := range []string{annotationVPC, annotationNICs, annotationCNIArgs} {
-		if !utf8.Valid(annotations[key]) {
-			return nil, invalid("annotation "+key, "it is no text")
-		}
+	if err := checkText(annotations, annotationVPC, annotationNICs, annotationCNIArgs); err != nil {
+		return nil, err
 	}
 	args := map[string]string{}
 	for key, value := range map[string]string{argTenant: tenant, argVPC: string(annotations[annotationVPC]), argNICs: compact(annotations[annotationNICs])} {
@@ -126,115 +140,4 @@ func (n nic) spec(sb vm.Sandbox) vm.NICSpec {
 		spec.IPs = []string{n.IPAddress}
 	}
 	return spec
-}
-
-// asks tells whether a NIC that is there is what this one asks for, as far as it says.
-func (n nic) asks(is vm.NICSpec) bool {
-	for asked, has := range map[string]string{"port " + n.PortID: "port " + is.PortID, "subnet " + n.SubnetName: "subnet " + is.Subnet,
-		"vpc " + n.vpc: "vpc " + is.VPC, "tag " + n.Tag: "tag " + is.Tag, "ip " + n.IPAddress: "ip " + strings.Join(is.IPs, " ")} {
-		if !strings.HasSuffix(asked, " ") && asked != has {
-			return false
-		}
-	}
-	return true
-}
-
-// attachMissing attaches the NICs of a pod that its sandbox does not have.
-func (s *Server) attachMissing(ctx context.Context, sb vm.Sandbox, nics []nic) error {
-	if sb.Status.State != vm.SandboxReady {
-		return nil // who wants more of it is refused
-	}
-	for _, n := range nics {
-		if n.primary() || given(sb, n.Name) {
-			continue
-		}
-		if has, there := sb.Status.AttachedNIC(n.Name); there && has.State == vm.NICAttached {
-			continue
-		}
-		if err := s.attach(ctx, sb, n); err != nil {
-			return fmt.Errorf("annotation %s: %w", annotationNICs, err)
-		}
-	}
-	return nil
-}
-
-// attach attaches a NIC, or goes on with one that is there as asked.
-func (s *Server) attach(ctx context.Context, sb vm.Sandbox, n nic) error {
-	spec := n.spec(sb)
-	if has, there := sb.Status.AttachedNIC(n.Name); there && n.asks(has.Spec) {
-		spec = has.Spec
-	}
-	_, err := s.svc.AttachNIC(ctx, sb.ID, spec, nil)
-	return err
-}
-
-// given tells whether CNI's ADD has made an interface.
-func given(sb vm.Sandbox, name string) bool {
-	if sb.Status.Network == nil {
-		return false
-	}
-	for _, n := range sb.Status.Network.NICs {
-		if n.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// ofPod are the NICs that the node agent is told of: those that the pod's spec names, and those that were attached by this API.
-// One that it does not know it would have detached.
-func ofPod(sb vm.Sandbox) (nics []*arktosv1alpha2.NicSpec, statuses []*arktosv1alpha2.NICStatus) {
-	if sb.Status.Network == nil {
-		return nil, nil
-	}
-	asked, err := nicsOf(map[string][]byte{annotationNICs: []byte(sb.Spec.Annotations[annotationNICs])})
-	if err != nil {
-		return nil, nil // by runtime.v1: its pods have no NICs of Arktos's
-	}
-	tell := func(n vm.NIC, spec vm.NICSpec, state arktosv1alpha2.NICState, reason string) {
-		out := &arktosv1alpha2.NicSpec{Name: spec.Name, SubnetName: spec.Subnet, PortId: spec.PortID, Tag: spec.Tag, VPC: spec.VPC}
-		for _, ip := range n.IPs {
-			if out.GetIpAddress() == "" {
-				out.IpAddress = ip.Prefix.Addr().String()
-			}
-			out.IsIpV6Enabled = out.GetIsIpV6Enabled() || ip.Prefix.Addr().Is6()
-		}
-		nics = append(nics, out)
-		statuses = append(statuses, &arktosv1alpha2.NICStatus{Name: spec.Name, PortId: spec.PortID, State: state, Reason: reason})
-	}
-	for _, has := range sb.Status.Network.NICs {
-		for _, n := range asked {
-			if n.Name == has.Name {
-				tell(has, n.spec(sb), arktosv1alpha2.NICState_NIC_READY, "Attached")
-			}
-		}
-	}
-	for _, has := range sb.Status.NICs {
-		if _, ours := has.Spec.Args[argNICs]; !ours {
-			continue
-		}
-		var n vm.NIC
-		if has.NIC != nil {
-			n = *has.NIC
-		}
-		state, reason := stateOf(has)
-		tell(n, has.Spec, state, reason)
-	}
-	return nics, statuses
-}
-
-func nicStatuses(sb vm.Sandbox) []*arktosv1alpha2.NICStatus {
-	_, statuses := ofPod(sb)
-	return statuses
-}
-
-// stateOf is Arktos's view of a NIC's state, with its reason.
-func stateOf(n vm.AttachedNIC) (state arktosv1alpha2.NICState, reason string) {
-	switch {
-	case n.State != vm.NICAttached:
-		return arktosv1alpha2.NICState_NIC_INPROGRESS, string(n.State)
-	case n.Unplugged:
-		return arktosv1alpha2.NICState_NIC_FAILED, "Unplugged"
-	}
-	return arktosv1alpha2.NICState_NIC_READY, string(n.State)
 }

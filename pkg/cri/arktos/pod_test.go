@@ -3,12 +3,14 @@
 package arktos_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -66,6 +68,15 @@ func TestAPodComesBackVerbatim(t *testing.T) {
 	if diff := cmp.Diff(config.GetAnnotations(), list.GetItems()[0].GetAnnotations()); diff != "" {
 		t.Error(diff)
 	}
+	for _, filter := range []*arktosv1alpha2.PodSandboxFilter{
+		{State: &arktosv1alpha2.PodSandboxStateValue{State: arktosv1alpha2.PodSandboxState_SANDBOX_NOTREADY}},
+		{LabelSelector: map[string]string{"io.kubernetes.pod.uid": "another"}},
+	} {
+		none := must[*arktosv1alpha2.ListPodSandboxResponse](t)(w.ListPodSandbox(t.Context(), &arktosv1alpha2.ListPodSandboxRequest{Filter: filter}))
+		if len(none.GetItems()) > 0 {
+			t.Errorf("%v finds %v", filter, none)
+		}
+	}
 	old, err := w.v1.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: sandbox})
 	if err != nil || len(old.GetStatus().GetAnnotations()) != len(config.GetAnnotations())-1 {
 		t.Errorf("runtime.v1 says %v, %v", old, err)
@@ -84,6 +95,15 @@ func TestAContainerComesBackVerbatim(t *testing.T) {
 	if got.GetImage().GetImage() == "" || got.GetImageRef() == "" || got.GetCreatedAt() == 0 || got.GetStartedAt() == 0 ||
 		got.GetLogPath() != config.GetLogDirectory()+"/vm/0.log" {
 		t.Errorf("%v", got)
+	}
+	for _, filter := range []*arktosv1alpha2.ContainerFilter{
+		{State: &arktosv1alpha2.ContainerStateValue{State: arktosv1alpha2.ContainerState_CONTAINER_EXITED}},
+		{LabelSelector: map[string]string{"io.kubernetes.container.name": "another"}},
+	} {
+		none := must[*arktosv1alpha2.ListContainersResponse](t)(w.ListContainers(t.Context(), &arktosv1alpha2.ListContainersRequest{Filter: filter}))
+		if len(none.GetContainers()) > 0 {
+			t.Errorf("%v finds %v", filter, none)
+		}
 	}
 	image := must[*arktosv1alpha2.ImageStatusResponse](t)(w.ImageStatus(t.Context(), &arktosv1alpha2.ImageStatusRequest{Image: want.GetImage()})).GetImage()
 	for _, filter := range []*arktosv1alpha2.ContainerFilter{nil, {PodSandboxId: sandbox}, {State: &arktosv1alpha2.ContainerStateValue{State: arktosv1alpha2.ContainerState_CONTAINER_RUNNING}}} {
@@ -146,6 +166,12 @@ func TestPodsThatAreRefused(t *testing.T) {
 		"cni-args that say who it is": func(c *arktosv1alpha2.PodSandboxConfig) {
 			c.Annotations["arktos.futurewei.com/cni-args"] = []byte(`K8S_POD_NAME=other`)
 		},
+		"an address that says more": func(c *arktosv1alpha2.PodSandboxConfig) {
+			c.Annotations["NICs"] = []byte(`[{"name":"eth0","ipAddress":"10.0.0.1\u003bK8S_POD_NAMESPACE\u003dkube-system"}]`)
+		},
+		"an address that is none": func(c *arktosv1alpha2.PodSandboxConfig) {
+			c.Annotations["NICs"] = []byte(`[{"name":"eth1","ipAddress":"192.0.2.300"}]`)
+		},
 		"a tenant that is a path": func(c *arktosv1alpha2.PodSandboxConfig) { c.Metadata.Tenant = "a/b" },
 		"no metadata":             func(c *arktosv1alpha2.PodSandboxConfig) { c.Metadata = nil },
 	} {
@@ -164,6 +190,16 @@ func TestPodsThatAreRefused(t *testing.T) {
 	w.is(codes.FailedPrecondition, err)
 	if all := w.svc.Sandboxes(); len(all) > 0 {
 		t.Errorf("there are %d sandboxes", len(all))
+	}
+}
+
+// An attempt is of one tenant's pod: the other's is another one, whatever their UIDs are.
+func TestTenantsDoNotShareSandboxes(t *testing.T) {
+	w := newWorld(t)
+	acme, evil := podConfig("acme"), podConfig("evil")
+	evil.Metadata.Uid = acme.GetMetadata().GetUid()
+	if a, b := w.sandbox(acme), w.sandbox(evil); a == b || w.podStatus(b).GetMetadata().GetTenant() != "evil" {
+		t.Errorf("%s and %s", a, b)
 	}
 }
 
@@ -223,14 +259,11 @@ func TestOrderOfCallsOfTheNodeAgent(t *testing.T) {
 	if got := w.podStatus(sandbox); got.GetState() != arktosv1alpha2.PodSandboxState_SANDBOX_NOTREADY || got.GetNetwork() == nil {
 		t.Errorf("%v", got)
 	}
-	for _, c := range []string{container, next, next} {
-		if c == next && w.status(next).GetState() != arktosv1alpha2.ContainerState_CONTAINER_EXITED {
-			t.Errorf("%v", w.status(next))
-		}
+	if got := w.status(next); got.GetState() != arktosv1alpha2.ContainerState_CONTAINER_EXITED {
+		t.Errorf("%v", got)
+	}
+	for _, c := range []string{container, next} {
 		must[*arktosv1alpha2.RemoveContainerResponse](t)(w.RemoveContainer(ctx, &arktosv1alpha2.RemoveContainerRequest{ContainerId: c}))
-		if c == next {
-			break
-		}
 	}
 	for range 2 {
 		must[*arktosv1alpha2.StopPodSandboxResponse](t)(w.StopPodSandbox(ctx, &arktosv1alpha2.StopPodSandboxRequest{PodSandboxId: sandbox}))
@@ -260,6 +293,66 @@ func TestBothAPIsDriveOnePod(t *testing.T) {
 		t.Error(err)
 	}
 	if got := w.status(created.GetContainerId()); got.GetState() != arktosv1alpha2.ContainerState_CONTAINER_EXITED {
+		t.Errorf("%v", got)
+	}
+}
+
+// Whoever asks, and whoever else asks meanwhile: each call does what it does alone.
+func TestBothAPIsDriveOnePodAtOnce(t *testing.T) {
+	w := newWorld(t)
+	sandbox, container := w.running(podConfig("acme"))
+	const rounds = 20
+	group, ctx := errgroup.WithContext(t.Context())
+	for what, do := range map[string]func(int64) error{
+		"NICs": func(int64) error {
+			if _, err := w.AttachNetworkInterface(ctx, device("db", "eth2", "p2")); err != nil {
+				return err
+			}
+			_, err := w.DetachNetworkInterface(ctx, device("db", "eth2", ""))
+			return err
+		},
+		"limits of Arktos's": func(i int64) error {
+			_, err := w.UpdateContainerResources(ctx, &arktosv1alpha2.UpdateContainerResourcesRequest{
+				ContainerId: container, Linux: &arktosv1alpha2.LinuxContainerResources{CpuShares: 1000 + i},
+			})
+			return err
+		},
+		"limits of runtime.v1": func(i int64) error {
+			_, err := w.v1.UpdateContainerResources(ctx, &runtimeapi.UpdateContainerResourcesRequest{
+				ContainerId: container, Linux: &runtimeapi.LinuxContainerResources{OomScoreAdj: i},
+			})
+			return err
+		},
+		"states": func(int64) error {
+			theirs, err := w.PodSandboxStatus(ctx, &arktosv1alpha2.PodSandboxStatusRequest{PodSandboxId: sandbox})
+			if err != nil {
+				return err
+			}
+			ours, err := w.v1.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: sandbox})
+			if err != nil {
+				return err
+			}
+			if a, b := theirs.GetStatus().GetNetwork().GetIp(), ours.GetStatus().GetNetwork().GetIp(); a != b || len(ours.GetStatus().GetNetwork().GetAdditionalIps()) > 0 {
+				return fmt.Errorf("addresses %s and %s, %v", a, b, ours)
+			}
+			return nil
+		},
+	} {
+		group.Go(func() error {
+			for i := range int64(rounds) {
+				if err := do(i); err != nil {
+					return fmt.Errorf("%s, round %d: %w", what, i+1, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.runs(container)
+	w.hasNICs(sandbox, ready("eth0", "p0"), ready("eth1", "p1"))
+	if got := w.status(container).GetResources(); got.GetCpuShares() != 1000+rounds-1 || got.GetOomScoreAdj() != rounds-1 {
 		t.Errorf("%v", got)
 	}
 }

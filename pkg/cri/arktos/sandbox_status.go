@@ -34,7 +34,7 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *arktosv1alpha2.PodSa
 	status := answer.GetStatus()
 	status.Metadata.Tenant = sb.Spec.Tenant
 	status.Annotations = withBinary(status.GetAnnotations(), sb)
-	status.Network.Nics = nicStatuses(sb) // in place of what was read of further addresses
+	status.Network.Nics = nicStatuses(ofPod(sb)) // in place of what was read of further addresses
 	return answer, nil
 }
 

@@ -61,11 +61,11 @@ func (s *Server) ListNetworkInterfaces(_ context.Context, req *arktosv1alpha2.Li
 	if err != nil {
 		return nil, err
 	}
-	nics, _ := ofPod(sb)
+	nics := ofPod(sb)
 	if name := req.GetNicName(); name != "" {
-		nics = slices.DeleteFunc(nics, func(n *arktosv1alpha2.NicSpec) bool { return n.GetName() != name })
+		nics = slices.DeleteFunc(nics, func(n vm.AttachedNIC) bool { return n.Spec.Name != name })
 	}
-	return &arktosv1alpha2.ListDeviceResponse{Nics: nics}, nil
+	return &arktosv1alpha2.ListDeviceResponse{Nics: nicSpecs(nics)}, nil
 }
 
 func checkNIC(n *arktosv1alpha2.NicSpec) error {
@@ -76,7 +76,7 @@ func checkNIC(n *arktosv1alpha2.NicSpec) error {
 }
 
 // sandboxOf finds the sandbox of a pod. The node agent knows it by the pod's bare name; NAMESPACE/NAME, TENANT/NAMESPACE/NAME
-// and the sandbox's ID do as well. InvalidArgument, with the candidates, for the name of more than one pod. vmName, where
+// and the sandbox's whole ID do as well: the beginning of one may be the name of another pod. InvalidArgument, with the candidates, for the name of more than one pod. vmName, where
 // there is one, is that of a container of the pod.
 func (s *Server) sandboxOf(pod, vmName string) (vm.Sandbox, error) {
 	if pod == "" {
@@ -84,8 +84,7 @@ func (s *Server) sandboxOf(pod, vmName string) (vm.Sandbox, error) {
 	}
 	sb, err := s.sandboxOfPod(pod)
 	if errors.Is(err, errdefs.ErrNotFound) && !strings.Contains(pod, "/") {
-		byID, errID := s.svc.Sandbox(pod)
-		if errID == nil {
+		if byID, errID := s.svc.Sandbox(pod); errID == nil && byID.ID == pod {
 			sb, err = byID, nil
 		}
 	}
@@ -100,11 +99,11 @@ func (s *Server) sandboxOf(pod, vmName string) (vm.Sandbox, error) {
 
 // sandboxOfPod takes the newest ready sandbox of each pod for the pod.
 func (s *Server) sandboxOfPod(name string) (vm.Sandbox, error) {
-	newest := map[string]*vm.Sandbox{} // by UID; the list is oldest first
+	newest := map[string]*vm.Sandbox{} // by pod and UID; the list is oldest first
 	for _, sb := range s.svc.Sandboxes() {
 		named := name == sb.Spec.Name || name == sb.Spec.Namespace+"/"+sb.Spec.Name || name == sb.Spec.Pod()
 		if named && sb.Status.State == vm.SandboxReady {
-			newest[sb.Spec.UID] = sb
+			newest[sb.Spec.Pod()+"/"+sb.Spec.UID] = sb
 		}
 	}
 	var candidates []string

@@ -4,7 +4,6 @@ package arktos
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -14,14 +13,17 @@ import (
 // rebootModes are the ways of virDomainRebootFlagValues that guests here know: by ACPI's power button, and by the agent.
 var rebootModes = map[int64]vm.RebootMode{0: vm.RebootAny, 1: vm.RebootACPI, 2: vm.RebootAgent, 3: vm.RebootAny}
 
+// longestDelay is the longest time that a reboot may be put off, as in vmlet.v1.
+const longestDelay = 24 * time.Hour
+
 // RebootVM has the guest boot anew and returns when that was seen. The reboot goes on when its caller's deadline is over.
 func (s *Server) RebootVM(ctx context.Context, req *arktosv1alpha2.RebootVMRequest) (*arktosv1alpha2.RebootVMResponse, error) {
 	if req.GetVmId() == "" {
 		return nil, invalid("vm_id", "must not be empty: the ID of a container")
 	}
 	delay := req.GetRebootSpec().GetDelayInSeconds()
-	if delay < 0 || delay > math.MaxInt64/int64(time.Second) {
-		return nil, invalid("rebootSpec.delayInSeconds", "%d is no time to wait", delay)
+	if longest := int64(longestDelay / time.Second); delay < 0 || delay > longest {
+		return nil, invalid("rebootSpec.delayInSeconds", "%d is not from 0 to %d, a day", delay, longest)
 	}
 	flag := req.GetRebootSpec().GetDomainRebootFlag()
 	mode, known := rebootModes[flag]

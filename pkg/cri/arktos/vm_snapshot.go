@@ -5,6 +5,7 @@ package arktos
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vmlet/vmlet/pkg/vm"
 	arktosv1alpha2 "github.com/vmlet/vmlet/proto/arktos/v1alpha2"
@@ -20,10 +21,15 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *arktosv1alpha2.CreateS
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.svc.CreateSnapshot(ctx, c.ID, vm.SnapshotRequest{Name: req.GetSnapshotID(), Memory: c.Status.Runs()}); err != nil {
+	if _, err := s.svc.CreateSnapshot(ctx, c.SandboxID, vm.SnapshotRequest{Name: req.GetSnapshotID(), Memory: s.runs(c.SandboxID)}); err != nil {
 		return nil, err
 	}
 	return &arktosv1alpha2.CreateSnapshotResponse{}, nil
+}
+
+// runs tells whether a sandbox's VM runs: the container by which the node agent knows it may be one that has exited since.
+func (s *Server) runs(sandboxID string) bool {
+	return slices.ContainsFunc(s.svc.Containers(), func(c *vm.Container) bool { return c.SandboxID == sandboxID && c.Status.Runs() })
 }
 
 // RestoreToSnapshot puts a VM back to a snapshot: to where it was, memory included, if that was taken. It goes on when its

@@ -67,6 +67,13 @@ func TestAContainerGetsTheNICsOfToday(t *testing.T) {
 	config.Annotations["NICs"] = []byte(`[{"name":"eth0","portId":"p0"},{"name":"eth2","portId":"p2"}]`)
 	w.create(sandbox, 0, config)
 	w.hasNICs(sandbox, ready("eth0", "p0"), ready("eth1", "p1"), ready("eth2", "p2"))
+	for name, value := range map[string]string{"NICs": "[{\"name\":\"eth3\",\"tag\":\"\xff\"}]", "VPC": "\xff"} {
+		config := podConfig("acme")
+		config.Annotations["NICs"] = []byte(`[{"name":"eth3"}]`)
+		config.Annotations[name] = []byte(value)
+		_, err := w.CreateContainer(t.Context(), &arktosv1alpha2.CreateContainerRequest{PodSandboxId: sandbox, Config: containerConfig(1), SandboxConfig: config})
+		w.is(codes.InvalidArgument, err)
+	}
 }
 
 // Nothing is left of a pod that did not get a NIC.
@@ -78,13 +85,14 @@ func TestASandboxWithoutItsNICsIsTakenBack(t *testing.T) {
 		t.Errorf("%v, and there are %d sandboxes", err, len(w.svc.Sandboxes()))
 	}
 	config := podConfig("acme")
-	config.Annotations["NICs"] = []byte(`[{"name":"eth0","ipAddress":"192.0.2.300"}]`)
+	config.Annotations["NICs"] = []byte(`[{"name":"eth0","ipAddress":"192.0.2.77"}]`)
+	w.network.GiveOwn(true)
 	_, err = w.RunPodSandbox(t.Context(), &arktosv1alpha2.RunPodSandboxRequest{Config: config})
 	w.is(codes.FailedPrecondition, err)
 	if len(w.svc.Sandboxes()) > 0 {
 		t.Error("a sandbox with another address than was asked for is there")
 	}
-	config.Annotations["NICs"] = []byte(`[{"name":"eth0","ipAddress":"192.0.2.77"}]`)
+	w.network.GiveOwn(false)
 	if got := w.podStatus(w.sandbox(config)); got.GetNetwork().GetIp() != "192.0.2.77" {
 		t.Errorf("%v", got)
 	}
@@ -187,11 +195,14 @@ func TestRebootKeepsTheContainerRunning(t *testing.T) {
 	for what, req := range map[string]*arktosv1alpha2.RebootVMRequest{
 		"no VM":    {},
 		"the past": {VmId: container, RebootSpec: &arktosv1alpha2.VmRebootSpec{DelayInSeconds: -1}},
+		"never":    {VmId: container, RebootSpec: &arktosv1alpha2.VmRebootSpec{DelayInSeconds: 9223372036}},
 		"initctl":  {VmId: container, RebootSpec: &arktosv1alpha2.VmRebootSpec{DomainRebootFlag: 4}},
 	} {
-		if _, err := w.RebootVM(t.Context(), req); status.Code(err) != codes.InvalidArgument {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if _, err := w.RebootVM(ctx, req); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%s: %v", what, err)
 		}
+		cancel()
 	}
 	_, err := w.RebootVM(t.Context(), &arktosv1alpha2.RebootVMRequest{VmId: strings.Repeat("f", 32)})
 	w.is(codes.NotFound, err)
@@ -226,6 +237,19 @@ func TestSnapshotsKeepTheContainerRunning(t *testing.T) {
 	container = ""
 	w.is(codes.InvalidArgument, take("c", 0))
 	w.is(codes.InvalidArgument, back("c", 0))
+}
+
+// The node agent may know a container that was: its VM is the one that runs in the sandbox now, and has a memory.
+func TestASnapshotByTheContainerThatWas(t *testing.T) {
+	w := newWorld(t)
+	config := podConfig("acme")
+	sandbox, was := w.running(config)
+	must[*arktosv1alpha2.StopContainerResponse](t)(w.StopContainer(t.Context(), &arktosv1alpha2.StopContainerRequest{ContainerId: was}))
+	w.start(w.create(sandbox, 1, config))
+	must[*arktosv1alpha2.CreateSnapshotResponse](t)(w.CreateSnapshot(t.Context(), &arktosv1alpha2.CreateSnapshotRequest{VmID: was, SnapshotID: "now"}))
+	if all, err := w.svc.Snapshots(t.Context(), sandbox); err != nil || len(all) != 1 || all[0].Memory == nil {
+		t.Errorf("%+v, %v", all, err)
+	}
 }
 
 // In runtime.v1 the network's field 2 is further addresses, which would be read as NICs of that name.

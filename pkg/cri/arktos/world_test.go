@@ -32,10 +32,15 @@ const testImage = "registry.test/tiny"
 
 // world is a node in memory: fakes around the real use cases and the real store, served by both APIs.
 type world struct {
-	t       *testing.T
-	network *lifecycletest.Network
-	images  *lifecycletest.Images
-	svc     *lifecycle.Service
+	t          *testing.T
+	network    *lifecycletest.Network
+	images     *lifecycletest.Images
+	hypervisor *lifecycletest.Hypervisor
+	disks      *lifecycletest.Disks
+	guest      *lifecycletest.Guest
+	svc        *lifecycle.Service
+
+	conn *grpc.ClientConn
 
 	arktosv1alpha2.RuntimeServiceClient
 	arktosv1alpha2.ImageServiceClient
@@ -62,15 +67,17 @@ func (urls) PortForward(string, []int32) (string, error) { return "forward", nil
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, network: lifecycletest.NewNetwork(), images: lifecycletest.NewImages()}
+	w := &world{
+		t: t, network: lifecycletest.NewNetwork(), images: lifecycletest.NewImages(),
+		hypervisor: lifecycletest.NewHypervisor(), disks: lifecycletest.NewDisks(), guest: lifecycletest.NewGuest(),
+	}
 	w.images.Add(testImage)
 	node := paths.Node{Root: t.TempDir(), State: t.TempDir()}
 	st, err := store.Open(t.Context(), node, store.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	hypervisor, disks, guest := lifecycletest.NewHypervisor(), lifecycletest.NewDisks(), lifecycletest.NewGuest()
-	hypervisor.UseDisks(disks)
+	w.hypervisor.UseDisks(w.disks)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	w.svc = lifecycle.New(ctx, lifecycle.Config{
 		Paths: node, StatsInterval: time.Hour,
@@ -79,8 +86,8 @@ func newWorld(t *testing.T) *world {
 			ErrorPolicy: "enospace", AgentChannel: true, AgentTimeout: time.Minute,
 		},
 	}, lifecycle.Deps{
-		Hypervisor: hypervisor, Guest: guest, Shares: lifecycletest.NewShares(), Network: w.network, Images: w.images, Disks: disks,
-		Cgroups: lifecycletest.NewCgroups(), Consoles: lifecycletest.NewConsoles(), Screens: hypervisor, Clock: clock{},
+		Hypervisor: w.hypervisor, Guest: w.guest, Shares: lifecycletest.NewShares(), Network: w.network, Images: w.images, Disks: w.disks,
+		Cgroups: lifecycletest.NewCgroups(), Consoles: lifecycletest.NewConsoles(), Screens: w.hypervisor, Clock: clock{},
 		Store: lifecycle.Store{Owner: st.Owner(), Sandboxes: st.Sandboxes(), Containers: st.Containers(), Disks: st.Disks()},
 	})
 	if err := w.svc.Recover(ctx, vm.AccelTCG, nil); err != nil {
@@ -92,7 +99,7 @@ func newWorld(t *testing.T) *world {
 		cancel()
 		<-ran
 		w.svc.Close()
-		guest.Hangup()
+		w.guest.Hangup()
 		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
@@ -123,6 +130,7 @@ func (w *world) serve() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.conn = conn
 	w.RuntimeServiceClient, w.ImageServiceClient = arktosv1alpha2.NewRuntimeServiceClient(conn), arktosv1alpha2.NewImageServiceClient(conn)
 	w.v1 = runtimeapi.NewRuntimeServiceClient(conn)
 	w.t.Cleanup(func() {
@@ -173,9 +181,17 @@ func containerConfig(attempt uint32) *arktosv1alpha2.ContainerConfig {
 		},
 		Envs:    []*arktosv1alpha2.KeyValue{{Key: "KUBERNETES_PORT", Value: []byte("tcp://10.0.0.1:443")}},
 		LogPath: "vm/0.log", Stdin: true, Tty: true,
-		Linux: &arktosv1alpha2.LinuxContainerConfig{Resources: &arktosv1alpha2.LinuxContainerResources{
-			CpuPeriod: 100000, CpuQuota: 200000, CpuShares: 1024, MemoryLimitInBytes: 512 << 20, OomScoreAdj: 900,
-		}},
+		Linux: &arktosv1alpha2.LinuxContainerConfig{
+			Resources: &arktosv1alpha2.LinuxContainerResources{
+				CpuPeriod: 100000, CpuQuota: 200000, CpuShares: 1024, MemoryLimitInBytes: 512 << 20, OomScoreAdj: 900,
+			},
+			SecurityContext: &arktosv1alpha2.LinuxContainerSecurityContext{
+				NamespaceOptions: &arktosv1alpha2.NamespaceOption{Pid: arktosv1alpha2.NamespaceMode_CONTAINER},
+				RunAsUser:        &arktosv1alpha2.Int64Value{},
+				MaskedPaths:      []string{"/proc/acpi", "/proc/kcore", "/proc/keys", "/sys/firmware"},
+				ReadonlyPaths:    []string{"/proc/asound", "/proc/bus", "/proc/sys"},
+			},
+		},
 	}
 }
 

@@ -51,6 +51,7 @@ func RunNetwork(t *testing.T, open func(t *testing.T) NetworkHost) {
 		"a network nobody set up is not there":     unknownNetworkIsNotFound,
 		"a context that has ended ends every call": endedContextEndsCalls,
 		"a sandbox can be attached once more":      sandboxIsAttachedOnceMore,
+		"what cannot be a NIC":                     nicThatCannotBe,
 		"a NIC is asked for again":                 nicIsAskedForAgain,
 		"teardown ends all attachments":            teardownEndsAllAttachments,
 		"a NIC of a lost netns is NotFound":        nicOfALostNetNS,

@@ -31,8 +31,8 @@ type Network struct {
 	gates    map[string]chan struct{}
 	addrs    int
 	also     []netip.Prefix
-	// forgotten: see Forget.
-	forgotten bool
+	// forgotten: see Forget; own: see GiveOwn.
+	forgotten, own bool
 }
 
 var _ lifecycle.Network = (*Network)(nil)
@@ -98,6 +98,13 @@ func (n *Network) AddAddress(prefix string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.also = append(n.also, netip.MustParsePrefix(prefix))
+}
+
+// GiveOwn has sandboxes that are set up from now on get addresses of the network's choice, whatever is asked for.
+func (n *Network) GiveOwn(own bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.own = own
 }
 
 // Calls lists the calls so far as "Method sandboxID", or "Method" where there is no sandbox.
@@ -172,6 +179,9 @@ func (n *Network) Setup(ctx context.Context, req vm.NetworkRequest) (vm.Network,
 	network := fakeNetwork(req, n.addrs)
 	if req.MAC != "" {
 		network.NICs[0].MAC = req.MAC
+	}
+	if n.own {
+		req.IPs = nil
 	}
 	for i, ip := range req.IPs[:min(len(req.IPs), 1)] {
 		if prefix, err := netip.ParsePrefix(ip); err == nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -19,8 +20,8 @@ import (
 // has, and a default route. A planned failure leaves nothing behind, unless it wraps revert.ErrIncomplete: then the attachment is held until DetachNIC.
 func (n *Network) AttachNIC(ctx context.Context, req vm.NICRequest) (vm.NIC, error) {
 	id, name := req.Sandbox.SandboxID, req.Spec.Name
-	if name == "" || name == vm.PrimaryNIC || len(name) > 15 {
-		return vm.NIC{}, fmt.Errorf("attach NIC %q: %w", name, errdefs.ErrInvalidArgument)
+	if err := checkNIC(req.Spec); err != nil {
+		return vm.NIC{}, err
 	}
 	if err := n.enter(ctx, "AttachNIC", id); err != nil {
 		if errors.Is(err, revert.ErrIncomplete) {
@@ -53,7 +54,7 @@ func (n *Network) AttachNIC(ctx context.Context, req vm.NICRequest) (vm.NIC, err
 	for _, ip := range wanted.IPs {
 		addr, err := vm.AddrOf(ip)
 		if err != nil {
-			return vm.NIC{}, fmt.Errorf("ips: %w: %w", err, errdefs.ErrInvalidArgument)
+			return vm.NIC{}, err
 		}
 		nic.IPs = append(nic.IPs, vm.NICAddress{Prefix: netip.PrefixFrom(addr, 16)})
 	}
@@ -66,6 +67,31 @@ func (n *Network) AttachNIC(ctx context.Context, req vm.NICRequest) (vm.NIC, err
 		a.configs[name] = []byte(`{"name":"` + req.Spec.Network + `"}`)
 	}
 	return nic, nil
+}
+
+// checkNIC refuses what cannot be a NIC.
+func checkNIC(spec vm.NICSpec) error {
+	if err := checkNICName(spec.Name); err != nil {
+		return err
+	}
+	for _, ip := range spec.IPs {
+		if _, err := vm.AddrOf(ip); err != nil {
+			return fmt.Errorf("ips: %w: %w", err, errdefs.ErrInvalidArgument)
+		}
+	}
+	for _, word := range []string{spec.PortID, spec.Subnet, spec.VPC, spec.Tag} {
+		if strings.ContainsAny(word, ";=\n") {
+			return fmt.Errorf("%q cannot be told to plugins: %w", word, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+func checkNICName(name string) error {
+	if name == "" || name == vm.PrimaryNIC || len(name) > 15 || strings.ContainsAny(name, "./ ") {
+		return fmt.Errorf("NIC name %q: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // knows refuses a network that is not there. n.mu is held.
@@ -85,6 +111,9 @@ func (n *Network) Forget() {
 
 // PlanNIC implements lifecycle.Network.
 func (n *Network) PlanNIC(ctx context.Context, req vm.NICRequest) error {
+	if err := checkNIC(req.Spec); err != nil {
+		return err
+	}
 	if err := n.enter(ctx, "PlanNIC", ""); err != nil {
 		return err
 	}
@@ -107,6 +136,9 @@ func (n *Network) NICConfig(ctx context.Context, sandboxID, name string) ([]byte
 // DetachNIC implements lifecycle.Network.
 func (n *Network) DetachNIC(ctx context.Context, req vm.NICRequest) error {
 	id := req.Sandbox.SandboxID
+	if err := checkNICName(req.Spec.Name); err != nil {
+		return err
+	}
 	if err := n.enter(ctx, "DetachNIC", id); err != nil {
 		return err
 	}

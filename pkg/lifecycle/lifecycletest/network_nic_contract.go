@@ -108,6 +108,27 @@ func nicOfALostNetNS(t *testing.T, h NetworkHost) {
 	mustHold(t, h)
 }
 
+// nicThatCannotBe: what AttachNIC would refuse whatever there is, PlanNIC refuses too.
+func nicThatCannotBe(t *testing.T, h NetworkHost) {
+	t.Helper()
+	n := mustSetup(t, h, 1)
+	for name, spec := range map[string]vm.NICSpec{
+		"no name": {}, "the pod's own": {Name: "eth0"}, "a path": {Name: "../x"}, "a long name": {Name: "abcdefghijklmnop"},
+		"no address": {Name: "eth1", IPs: []string{"ten"}}, "another argument": {Name: "eth1", PortID: "p;K8S_POD_NAME=x"},
+	} {
+		if err := h.Network.PlanNIC(t.Context(), vm.NICRequest{Spec: spec}); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: plan: error = %v, want InvalidArgument", name, err)
+		}
+		req := contractNIC(1, "")
+		req.Spec = spec
+		if _, err := h.Network.AttachNIC(t.Context(), req); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: error = %v, want InvalidArgument", name, err)
+		}
+	}
+	mustTeardown(t, h, n.Request)
+	mustHold(t, h)
+}
+
 // nicIsAskedForAgain: a NIC is planned for without a side effect, and one that was given back is asked for by the addresses that it
 // had, with the configuration that it was attached by.
 func nicIsAskedForAgain(t *testing.T, h NetworkHost) {
