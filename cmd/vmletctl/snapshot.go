@@ -31,14 +31,32 @@ type snapshotView struct {
 	MemoryGone  bool      `json:"memoryGone,omitempty"` // with the pod's sandbox: of a persistent disk's
 	DiskSize    int64     `json:"diskSize"`             // bytes that a guest sees
 	DiskUsed    int64     `json:"diskUsed"`             // bytes on the node's disk, above the parent's
+	// DataDisks are in it beside the root disk; the guest could write to those LeftOut, too.
+	DataDisks []snapshotDiskView `json:"dataDisks,omitempty"`
+	LeftOut   []string           `json:"leftOut,omitempty"`
+}
+
+type snapshotDiskView struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"` // bytes that a guest sees
+}
+
+// dataNames are the data disks that are in a snapshot.
+func (v snapshotView) dataNames() string {
+	names := make([]string, len(v.DataDisks))
+	for i, d := range v.DataDisks {
+		names[i] = d.Name
+	}
+	return strings.Join(names, ",")
 }
 
 func (a *app) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Take, list, restore and delete snapshots of a VM",
-		Long: `Takes snapshots of a VM's root disk and memory, and puts the VM back to them. Snapshots go
-with their pod, but those of a persistent disk, which the pods that use it in turn find.`,
+		Long: `Takes snapshots of a VM's disks and memory, and puts the VM back to them. The disks are the root
+disk and those that were attached by size. Snapshots go with their pod, but those of a persistent
+disk, which the pods that use it in turn find.`,
 		Example: `  vmletctl snapshot create web before-upgrade
   vmletctl snapshot restore web before-upgrade
   vmletctl snapshot rm web before-upgrade`,
@@ -56,7 +74,8 @@ func (a *app) snapshotListCommand() *cobra.Command {
 		Use:   "ls POD",
 		Short: "List the snapshots of a VM",
 		Long: `Lists the snapshots of a VM, oldest first. CURRENT is the one that the VM was at last, by
-taking or restoring it.`,
+taking or restoring it. DATA are the data disks that are in it, LEFT OUT those that the guest
+could write to and that are not.`,
 		Example: `  vmletctl snapshot ls web`,
 		Args:    cobra.ExactArgs(1),
 		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
@@ -99,7 +118,7 @@ func (a *app) snapshotInspectCommand() *cobra.Command {
 }
 
 func (a *app) snapshotTable(w io.Writer, views ...snapshotView) {
-	row(w, "NAME", "CURRENT", "PARENT", "CONSISTENCY", "DISK", "MEMORY", "PAUSE", "AGE", "DESCRIPTION")
+	row(w, "NAME", "CURRENT", "PARENT", "CONSISTENCY", "DISK", "DATA", "LEFT OUT", "MEMORY", "PAUSE", "AGE", "DESCRIPTION")
 	for _, v := range views {
 		current, memory, name := "", "", v.Name
 		if v.Current {
@@ -114,7 +133,7 @@ func (a *app) snapshotTable(w io.Writer, views ...snapshotView) {
 		if v.State != "ready" {
 			name += " (" + v.State + ")"
 		}
-		row(w, name, current, v.Parent, v.Consistency, size(v.DiskUsed), memory,
+		row(w, name, current, v.Parent, v.Consistency, size(v.DiskUsed), v.dataNames(), strings.Join(v.LeftOut, ","), memory,
 			(time.Duration(v.PauseMS) * time.Millisecond).String(), age(a.now(), v.CreatedAt), v.Description)
 	}
 }
@@ -130,7 +149,13 @@ func (v snapshotView) details(w io.Writer) {
 	row(w, "Container", v.ContainerID)
 	row(w, "Consistency", v.Consistency)
 	row(w, "Pause", (time.Duration(v.PauseMS) * time.Millisecond).String())
-	row(w, "Disk", size(v.DiskSize)+", "+size(v.DiskUsed)+" on the node above the parent's")
+	row(w, "Disk", size(v.DiskSize)+"; with data disks "+size(v.DiskUsed)+" on the node above the parent's")
+	for _, d := range v.DataDisks {
+		row(w, "Data disk", d.Name+", "+size(d.Size))
+	}
+	for _, name := range v.LeftOut {
+		row(w, "Left out", "disk "+name+", which a restore leaves as it is")
+	}
 	if v.Memory {
 		row(w, "Memory", size(v.MemoryBytes))
 	}
@@ -143,7 +168,12 @@ func snapshotViewOf(s *vmletv1.Snapshot) snapshotView {
 	word := func(value, prefix string) string {
 		return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(value, prefix)), "_", "-")
 	}
+	var data []snapshotDiskView
+	for _, d := range s.GetDataDisks() {
+		data = append(data, snapshotDiskView{Name: d.GetName(), Size: d.GetSizeBytes()})
+	}
 	return snapshotView{
+		DataDisks: data, LeftOut: s.GetLeftOut(),
 		Name: s.GetName(), PodID: s.GetPodSandboxId(), Description: s.GetDescription(),
 		State: word(s.GetState().String(), "SNAPSHOT_STATE_"), CreatedAt: time.Unix(0, s.GetCreatedAt()).UTC(),
 		Parent: s.GetParent(), Current: s.GetCurrent(), ContainerID: s.GetContainerId(),

@@ -17,9 +17,10 @@ func (a *app) snapshotCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create POD NAME",
 		Short: "Take a snapshot of a VM",
-		Long: `Takes a snapshot of the root disk of a VM, and with --memory of its memory too, and prints
-what was taken. The guest runs on meanwhile, but for the PAUSE. With --quiesce its file systems
-are whole in it. With --detach it does not wait, and prints the operation: see "vmletctl operations".`,
+		Long: `Takes a snapshot of the root disk of a VM with the disks that were attached by size, and with
+--memory of its memory too, all of one moment, and prints what was taken. Disks by path, and all
+data disks beside a persistent root disk, are LEFT OUT. The guest runs on meanwhile, but for the
+PAUSE. With --quiesce its file systems are whole in it. With --detach it does not wait, and prints the operation: see "vmletctl operations".`,
 		Example: `  vmletctl snapshot create web before-upgrade
   vmletctl snapshot create --quiesce web consistent   # file systems are frozen for the moment
   vmletctl snapshot create --memory web logged-in --description "before the demo"

@@ -17,8 +17,8 @@ func (a *app) snapshotRestoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore POD NAME",
 		Short: "Put a VM back to a snapshot",
-		Long: `Puts a VM back to a snapshot. What its disk has become since is gone, unless another snapshot
-has it. With memory the guest goes on where it was, without it boots; a VM that is off finds
+		Long: `Puts a VM back to a snapshot. What the disks in it have become since is gone, unless another
+snapshot has it. With memory the guest goes on where it was, without it boots; a VM that is off finds
 its disk changed when it is next started. With --detach it does not wait, and prints the
 operation: see "vmletctl operations".`,
 		Example: `  vmletctl snapshot restore web before-upgrade

@@ -41,6 +41,8 @@ func (v vms) CreateSnapshot(_ context.Context, req *vmletv1.CreateSnapshotReques
 // ListSnapshots implements vmletv1.VMServiceServer.
 func (vms) ListSnapshots(context.Context, *vmletv1.ListSnapshotsRequest) (*vmletv1.ListSnapshotsResponse, error) {
 	second := testSnapshot("second")
+	second.DataDisks = []*vmletv1.SnapshotDataDisk{{Name: "data", SizeBytes: 1 << 20}, {Name: "logs", SizeBytes: 2 << 20}}
+	second.LeftOut = []string{"raw"}
 	second.Parent, second.Current, second.State = "first", true, vmletv1.SnapshotState_SNAPSHOT_STATE_DELETING
 	return &vmletv1.ListSnapshotsResponse{Snapshots: []*vmletv1.Snapshot{testSnapshot("first"), second}}, nil
 }

@@ -87,6 +87,13 @@ func (h *Hypervisor) UnplugDisk(ctx context.Context, id, target string) error {
 		if disk == nil || disk.Alias == nil {
 			return nil
 		}
+		job, err := dom.GetBlockJobInfo(target, 0)
+		if err != nil {
+			return err
+		}
+		if job.Type != virt.DOMAIN_BLOCK_JOB_TYPE_UNKNOWN {
+			return fmt.Errorf("layers under it are being merged, try again when that is done: %w", errdefs.ErrUnavailable)
+		}
 		return letGo(dom, disk.Alias.Name)
 	})
 }

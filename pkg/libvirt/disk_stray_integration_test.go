@@ -92,7 +92,7 @@ func TestAFileOfASnapshotThatADeadLibvirtdHasLeft(t *testing.T) {
 	ctx := testContext(t)
 	root := g.Disks[0].Path
 	one := g.overlay("one.qcow2", root)
-	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: root, Next: one}))
+	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disks: []vm.Switch{{Disk: root, Next: one}}}))
 	number := g.nodeOf(one)
 	g.withMonitor(func(dom *virt.Domain) {
 		storage, format := fmt.Sprintf("libvirt-%d-storage", number+1), fmt.Sprintf("libvirt-%d-format", number+1)
@@ -101,9 +101,9 @@ func TestAFileOfASnapshotThatADeadLibvirtdHasLeft(t *testing.T) {
 		g.monitor(dom, nil, "blockdev-add", map[string]any{"driver": "qcow2", "file": storage, "node-name": format, "backing": nil})
 	})
 	two := g.overlay("two.qcow2", one)
-	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: one, Next: two}))
-	if chain, err := h.Chain(ctx, g.id); err != nil || chain[0] != two || chain[1] != one {
-		t.Errorf("the machine has %v, %v", chain, err)
+	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disks: []vm.Switch{{Disk: one, Next: two}}}))
+	if chains, err := h.Chains(ctx, g.id); err != nil || chains[0][0] != two || chains[0][1] != one {
+		t.Errorf("the machine has %v, %v", chains, err)
 	}
 }
 
@@ -116,7 +116,7 @@ func TestASwitchThatADeadLibvirtdDoesNotKnowOf(t *testing.T) {
 	ctx := testContext(t)
 	root := g.Disks[0].Path
 	one := g.overlay("one.qcow2", root)
-	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: root, Next: one}))
+	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disks: []vm.Switch{{Disk: root, Next: one}}}))
 	number, lost := g.nodeOf(one), g.overlay("lost.qcow2", one)
 	storage, format := fmt.Sprintf("libvirt-%d-storage", number+1), fmt.Sprintf("libvirt-%d-format", number+1)
 	g.withMonitor(func(dom *virt.Domain) {
@@ -127,8 +127,8 @@ func TestASwitchThatADeadLibvirtdDoesNotKnowOf(t *testing.T) {
 	device := g.used().Device
 	g.must(os.Remove(lost)) // as who believed libvirt did
 	g.qemuIO(device, "write -P 0x5a 67108864 65536")
-	if chain, err := h.Chain(ctx, g.id); err != nil || chain[0] != one {
-		t.Fatalf("the machine has %v, %v", chain, err)
+	if chains, err := h.Chains(ctx, g.id); err != nil || chains[0][0] != one {
+		t.Fatalf("the machine has %v, %v", chains, err)
 	}
 	if file := g.used().Inserted.File; file != one {
 		t.Errorf("QEMU writes to %s", file)
@@ -137,7 +137,7 @@ func TestASwitchThatADeadLibvirtdDoesNotKnowOf(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, "qemu-io", "-r", "-U", "-f", "qcow2", "-c", "read -P 0x5a 67108864 65536", one).CombinedOutput(); err != nil || strings.Contains(string(out), "failed") {
 		t.Errorf("what was written since is not in the old file: %v: %s", err, out)
 	}
-	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disk: one, Next: g.overlay("two.qcow2", one)}))
+	g.must(h.Snapshot(ctx, g.id, vm.Snapshotting{Disks: []vm.Switch{{Disk: one, Next: g.overlay("two.qcow2", one)}}}))
 }
 
 // used is what QEMU's first disk uses.

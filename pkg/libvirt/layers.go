@@ -21,38 +21,67 @@ const jobLook = 50 * time.Millisecond
 // takes note of its end a moment later.
 const jobLooks = 40
 
-// Chain implements lifecycle.Hypervisor.
-func (h *Hypervisor) Chain(ctx context.Context, id string) ([]string, error) {
-	return call(ctx, h.domains, "look at the disk", id, func(s *session) ([]string, error) {
+// Chains implements lifecycle.Hypervisor.
+func (h *Hypervisor) Chains(ctx context.Context, id string) ([][]string, error) {
+	return call(ctx, h.domains, "look at the disks", id, func(s *session) (all [][]string, err error) {
 		dom, err := h.find(s, id)
 		if err != nil {
 			return nil, err
 		}
 		defer free(dom)
-		_, files, err := chainOf(dom)
-		return files, err
+		chains, err := chainsOf(dom)
+		for _, c := range chains {
+			all = append(all, c.files)
+		}
+		return all, err
 	})
 }
 
-// chainOf tells the boot disk's name for libvirt, and its files.
-func chainOf(dom *virt.Domain) (target string, files []string, err error) {
+// chain is a disk by libvirt's name for it, with its files.
+type chain struct {
+	target string
+	files  []string
+}
+
+// chainsOf tells of the disks of an active machine, the boot disk first.
+func chainsOf(dom *virt.Domain) (chains []chain, err error) {
 	if err := requireActive(dom); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if err := switchBack(dom); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	d, err := devicesOf(dom, 0)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
+	boots := false
 	for _, disk := range d.Disks {
-		if disk.Boot == nil || disk.Target == nil {
+		if disk.Target == nil || sourcePath(disk.Source) == "" {
 			continue
 		}
-		return disk.Target.Dev, append([]string{sourcePath(disk.Source)}, below(disk.BackingStore)...), nil
+		one := chain{disk.Target.Dev, append([]string{sourcePath(disk.Source)}, below(disk.BackingStore)...)}
+		if disk.Boot == nil {
+			chains = append(chains, one)
+			continue
+		}
+		chains, boots = append([]chain{one}, chains...), true
 	}
-	return "", nil, fmt.Errorf("the machine has no disk to boot from: %w", errdefs.ErrFailedPrecondition)
+	if !boots {
+		return nil, fmt.Errorf("the machine has no disk to boot from: %w", errdefs.ErrFailedPrecondition)
+	}
+	return chains, nil
+}
+
+// chainWith finds the disk that one of the files is under.
+func chainWith(chains []chain, files ...string) (chain, bool) {
+	i := slices.IndexFunc(chains, func(c chain) bool {
+		return slices.ContainsFunc(c.files, func(path string) bool { return slices.Contains(files, path) })
+	})
+	if i < 0 {
+		return chain{}, false
+	}
+	return chains[i], true
 }
 
 // below lists the files of a chain. libvirt ends it with an element in which there is nothing.
@@ -64,26 +93,46 @@ func below(store *libvirtxml.DomainDiskBackingStore) (files []string) {
 }
 
 // PullLayer implements lifecycle.Hypervisor.
-func (h *Hypervisor) PullLayer(ctx context.Context, id, base string) error {
-	pulled := func(files []string) bool { return len(files) > 1 && files[1] == base }
-	return h.blockJob(ctx, "pull a layer", id, pulled, func(dom *virt.Domain, disk string, files []string) error {
-		if !slices.Contains(files, base) {
-			return fmt.Errorf("%s is not below the disk: %w", base, errdefs.ErrFailedPrecondition)
-		}
-		return dom.BlockRebase(disk, base, 0, 0)
+func (h *Hypervisor) PullLayer(ctx context.Context, id, path, base string) error {
+	return h.blockJob(ctx, "pull a layer", id, blockWork{
+		find: func(chains []chain) (chain, bool, error) {
+			c, found := chainWith(chains, path)
+			if !found || c.files[0] != path {
+				return c, false, fmt.Errorf("no disk of the machine is %s: %w", path, errdefs.ErrFailedPrecondition)
+			}
+			return c, base == "" && len(c.files) == 1 || len(c.files) > 1 && c.files[1] == base, nil
+		},
+		begin: func(dom *virt.Domain, c chain) error {
+			if base != "" && !slices.Contains(c.files, base) {
+				return fmt.Errorf("%s is not below the disk: %w", base, errdefs.ErrFailedPrecondition)
+			}
+			return dom.BlockRebase(c.target, base, 0, 0)
+		},
 	})
 }
 
 // CommitLayer implements lifecycle.Hypervisor.
 func (h *Hypervisor) CommitLayer(ctx context.Context, id, from, into string) error {
-	committed := func(files []string) bool { return !slices.Contains(files, from) }
-	return h.blockJob(ctx, "commit a layer", id, committed, func(dom *virt.Domain, disk string, files []string) error {
-		at := slices.Index(files, from)
-		if at == 0 || at+1 >= len(files) || files[at+1] != into {
-			return fmt.Errorf("%s is not right above %s, below the disk: %w", from, into, errdefs.ErrFailedPrecondition)
-		}
-		return dom.BlockCommit(disk, into, from, 0, 0)
+	return h.blockJob(ctx, "commit a layer", id, blockWork{
+		find: func(chains []chain) (chain, bool, error) {
+			c, _ := chainWith(chains, from, into)
+			return c, !slices.Contains(c.files, from), nil
+		},
+		begin: func(dom *virt.Domain, c chain) error {
+			at := slices.Index(c.files, from)
+			if at == 0 || at+1 >= len(c.files) || c.files[at+1] != into {
+				return fmt.Errorf("%s is not right above %s, below the disk: %w", from, into, errdefs.ErrFailedPrecondition)
+			}
+			return dom.BlockCommit(c.target, into, from, 0, 0)
+		},
 	})
+}
+
+// blockWork is what a job is for.
+type blockWork struct {
+	// find finds the disk, and whether the work is done. A disk without a target is none: nothing works on it.
+	find  func(chains []chain) (c chain, done bool, err error)
+	begin func(dom *virt.Domain, c chain) error
 }
 
 // progress is what blockJob has seen of a job, or done.
@@ -97,9 +146,7 @@ const (
 )
 
 // blockJob waits for the job that is under way, if there is one, and then begins one unless its work is done.
-func (h *Hypervisor) blockJob(
-	ctx context.Context, operation, id string, done func(files []string) bool, begin func(dom *virt.Domain, disk string, files []string) error,
-) error {
+func (h *Hypervisor) blockJob(ctx context.Context, operation, id string, work blockWork) error {
 	begun, looks := false, 0
 	for {
 		gone := begun && looks >= jobLooks
@@ -109,24 +156,28 @@ func (h *Hypervisor) blockJob(
 				return waiting, err
 			}
 			defer free(dom)
-			disk, files, err := chainOf(dom)
+			chains, err := chainsOf(dom)
 			if err != nil {
 				return waiting, err
 			}
-			job, err := dom.GetBlockJobInfo(disk, 0)
+			disk, done, err := work.find(chains)
+			if err != nil || disk.target == "" {
+				return over, err
+			}
+			job, err := dom.GetBlockJobInfo(disk.target, 0)
 			switch {
 			case err != nil:
 				return waiting, err
 			case job.Type != virt.DOMAIN_BLOCK_JOB_TYPE_UNKNOWN:
 				return waiting, nil
-			case done(files):
+			case done:
 				return over, nil
 			case gone:
 				return waiting, fmt.Errorf("QEMU gave it up; its log may say why: %w", errdefs.ErrAborted)
 			case begun:
 				return ended, nil
 			}
-			return begins, begin(dom, disk, files)
+			return begins, work.begin(dom, disk)
 		})
 		if err != nil || now == over {
 			return err

@@ -31,18 +31,23 @@ func (h *Hypervisor) Progress(ctx context.Context, id string) (vm.Progress, erro
 		if job.Type != virt.DOMAIN_JOB_NONE {
 			return savedOf(job), nil
 		}
-		disk, _, err := chainOf(dom)
+		chains, err := chainsOf(dom)
 		if errors.Is(err, errdefs.ErrFailedPrecondition) {
 			return p, nil // nothing to merge: it has no disk to boot from, or has just ended
 		}
 		if err != nil {
 			return p, err
 		}
-		merge, err := dom.GetBlockJobInfo(disk, 0)
-		if err != nil || merge.Type == virt.DOMAIN_BLOCK_JOB_TYPE_UNKNOWN {
-			return p, err
+		for _, disk := range chains { // one is merged after the other
+			merge, err := dom.GetBlockJobInfo(disk.target, 0)
+			if err != nil {
+				return p, err
+			}
+			if merge.Type != virt.DOMAIN_BLOCK_JOB_TYPE_UNKNOWN {
+				return vm.Progress{Done: int64(merge.Cur), Total: int64(merge.End)}, nil
+			}
 		}
-		return vm.Progress{Done: int64(merge.Cur), Total: int64(merge.End)}, nil
+		return p, nil
 	})
 }
 

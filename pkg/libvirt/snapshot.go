@@ -5,6 +5,7 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	virt "libvirt.org/go/libvirt"
@@ -38,7 +39,10 @@ func (h *Hypervisor) Snapshot(ctx context.Context, id string, what vm.Snapshotti
 			flags |= virt.DOMAIN_SNAPSHOT_CREATE_LIVE
 		}
 		snap, err := dom.CreateSnapshotXML(text, flags)
-		if err != nil && dropDuplicate(dom, err) {
+		for range what.Disks { // each may stand in the way
+			if err == nil || !dropDuplicate(dom, err) {
+				break
+			}
 			snap, err = dom.CreateSnapshotXML(text, flags)
 		}
 		if err != nil {
@@ -48,7 +52,7 @@ func (h *Hypervisor) Snapshot(ctx context.Context, id string, what vm.Snapshotti
 	})
 }
 
-// snapshotXML asks for a new file for one disk, and for nothing of the others.
+// snapshotXML asks for new files for some disks, and for nothing of the others.
 func snapshotXML(d *libvirtxml.DomainDeviceList, what vm.Snapshotting) (string, error) {
 	out := libvirtxml.DomainSnapshot{
 		Memory: &libvirtxml.DomainSnapshotMemory{Snapshot: "no"},
@@ -57,21 +61,23 @@ func snapshotXML(d *libvirtxml.DomainDeviceList, what vm.Snapshotting) (string, 
 	if what.Memory != "" {
 		out.Memory = &libvirtxml.DomainSnapshotMemory{Snapshot: "external", File: what.Memory}
 	}
-	found := false
+	missing := slices.Clone(what.Disks)
 	for _, disk := range d.Disks {
-		if sourcePath(disk.Source) != what.Disk {
+		i := slices.IndexFunc(missing, func(s vm.Switch) bool { return s.Disk == sourcePath(disk.Source) })
+		if i < 0 {
 			out.Disks.Disks = append(out.Disks.Disks, libvirtxml.DomainSnapshotDisk{Name: disk.Target.Dev, Snapshot: "no"})
 			continue
 		}
-		found = true
+		next := missing[i].Next
+		missing = slices.Delete(missing, i, i+1)
 		out.Disks.Disks = append(out.Disks.Disks, libvirtxml.DomainSnapshotDisk{
 			Name: disk.Target.Dev, Snapshot: "external",
 			Driver: &libvirtxml.DomainDiskDriver{Type: string(vm.FormatQCOW2)},
-			Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: what.Next}},
+			Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: next}},
 		})
 	}
-	if !found {
-		return "", fmt.Errorf("no disk of the machine is %s: %w", what.Disk, errdefs.ErrFailedPrecondition)
+	if len(missing) > 0 {
+		return "", fmt.Errorf("no disk of the machine is %s: %w", missing[0].Disk, errdefs.ErrFailedPrecondition)
 	}
 	return out.Marshal()
 }
@@ -92,16 +98,19 @@ func (h *Hypervisor) Saving(ctx context.Context, id string) (bool, error) {
 	})
 }
 
-// DefineBootDisk implements lifecycle.Hypervisor.
-func (h *Hypervisor) DefineBootDisk(ctx context.Context, id, path string, backing []vm.BackingFile) error {
-	return run(ctx, h.domains, "define the boot disk", id, func(s *session) error {
+// DefineDisks implements lifecycle.Hypervisor.
+func (h *Hypervisor) DefineDisks(ctx context.Context, id string, disks []vm.DiskFiles) error {
+	return run(ctx, h.domains, "define the files of disks", id, func(s *session) error {
 		d, err := h.definitionAtRest(s, id)
 		if err != nil {
 			return err
 		}
 		for i := range d.Devices.Disks {
-			if d.Devices.Disks[i].Boot != nil {
-				d.Devices.Disks[i].Source, d.Devices.Disks[i].BackingStore = domainxml.Files(path, backing)
+			defined := &d.Devices.Disks[i]
+			for _, files := range disks {
+				if files.Target == "" && defined.Boot != nil || defined.Target != nil && defined.Target.Dev == files.Target {
+					defined.Source, defined.BackingStore = domainxml.Files(files.Path, files.Backing)
+				}
 			}
 		}
 		return redefine(s, d)

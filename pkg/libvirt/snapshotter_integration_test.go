@@ -30,6 +30,15 @@ func TestLibvirtKeepsTheContractOfSnapshotter(t *testing.T) {
 			HypervisorHost: lifecycletest.HypervisorHost{Hypervisor: newHypervisor(t, lifecycletest.HypervisorOwner)},
 			Image:          image,
 			Memory:         filepath.Join(dir, "memory.save"),
+			Data: func(t *testing.T) string {
+				t.Helper()
+				path := filepath.Join(dir, "data.qcow2")
+				out, err := exec.CommandContext(t.Context(), "qemu-img", "create", "-q", "-f", "qcow2", path, "1M").CombinedOutput()
+				if err = errors.Join(err, os.Chmod(path, 0o666)); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return path
+			},
 			Overlay: func(t *testing.T, below vm.BackingFile) string {
 				t.Helper()
 				made++

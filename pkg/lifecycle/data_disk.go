@@ -53,13 +53,13 @@ func (s *Service) dropDataDisk(sandboxID, step string, d vm.DataDisk) error {
 }
 
 // machineDisk is a data disk as a part of a machine.
-func (s *Service) machineDisk(d vm.DataDisk) vm.MachineDisk {
+func (s *Service) machineDisk(sb vm.Sandbox, d vm.DataDisk) vm.MachineDisk {
 	policy := s.defaults.Load().ErrorPolicy
 	if d.Spec.ReadOnly {
 		policy = "report"
 	}
 	return vm.MachineDisk{
-		Path: d.Path, Format: d.Spec.Format, Bus: d.Spec.Bus, ReadOnly: d.Spec.ReadOnly, ErrorPolicy: policy,
+		Path: d.Path, Format: d.Spec.Format, Backing: layersFrom(sb.Status.DiskTree, d.Layer), Bus: d.Spec.Bus, ReadOnly: d.Spec.ReadOnly, ErrorPolicy: policy,
 		Serial: d.Serial, Target: d.Target, Block: d.Block, Foreign: !d.Own(),
 	}
 }
@@ -69,7 +69,7 @@ func (s *Service) machineDisks(sb vm.Sandbox) []vm.MachineDisk {
 	var disks []vm.MachineDisk
 	for _, d := range sb.Status.DataDisks {
 		if d.State == vm.DataDiskAttached {
-			disks = append(disks, s.machineDisk(d))
+			disks = append(disks, s.machineDisk(sb, d))
 		}
 	}
 	return disks
@@ -126,12 +126,22 @@ func (s *Service) readyDataDisks(ctx context.Context, sb vm.Sandbox) (vm.Sandbox
 
 // plugDataDisk makes the file of a data disk and puts it into the domain there is, if there is one.
 func (s *Service) plugDataDisk(ctx context.Context, sandboxID string, d vm.DataDisk) error {
+	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
+	if err != nil {
+		return err
+	}
 	if d.Own() {
+		if err := s.merges.interrupt(ctx, sandboxID); err != nil { // of layers that it was kept with
+			return err
+		}
 		if err := s.deps.Disks.CreateData(ctx, d.Path, d.Size); err != nil {
 			return err
 		}
+		if err := s.handOverLayers(ctx, sb.Status.DiskTree, d.Layer); err != nil {
+			return err
+		}
 	}
-	return withoutDomain(s.deps.Hypervisor.AttachDisk(ctx, sandboxID, s.machineDisk(d)))
+	return withoutDomain(s.deps.Hypervisor.AttachDisk(ctx, sandboxID, s.machineDisk(sb, d)))
 }
 
 // withoutDomain takes the want of a domain for success: the next one is made of the records.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -137,6 +138,10 @@ func (s *Service) beginDetach(ctx context.Context, sandboxID, name string, remov
 	case d.State == vm.DataDiskDetached && !remove:
 		return d, true, nil
 	}
+	if names := heldIn(sb.Status.DiskTree, d); remove && len(names) > 0 {
+		return d, false, fmt.Errorf("snapshots have its content (%s); delete them first, or detach it without deleting its file: %w",
+			strings.Join(names, ", "), errdefs.ErrFailedPrecondition)
+	}
 	live, err := s.liveDisks(ctx, sandboxID)
 	if err != nil {
 		return d, false, err
@@ -208,9 +213,15 @@ func (s *Service) finishDetach(ctx context.Context, sandboxID string, d vm.DataD
 		return err
 	}
 	if d.Delete {
+		if err := s.merges.interrupt(ctx, sandboxID); err != nil {
+			return err
+		}
 		if err := s.deps.Disks.RemoveFile(ctx, d.Path); err != nil {
 			return err
 		}
+	}
+	if d.Layer != "" { // of snapshots that are being deleted
+		s.tidyLater(sandboxID) //nolint:contextcheck // it outlives the call
 	}
 	return s.dropDataDisk(sandboxID, "data disk gone", d)
 }

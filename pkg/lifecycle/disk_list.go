@@ -34,6 +34,7 @@ func (s *Service) VMDisks(ctx context.Context, ref string) ([]vm.VMDisk, error) 
 			Own: d.Own(), Size: d.Size, Layers: []vm.DiskLayer{{Path: d.Path, Format: d.Spec.Format}},
 		}
 		s.lookAt(ctx, &out)
+		out.Layers = append(out.Layers, s.lookBelow(ctx, layersFrom(sb.Status.DiskTree, d.Layer))...)
 		disks = append(disks, out)
 	}
 	return disks, nil
@@ -69,15 +70,19 @@ func (s *Service) bootDisks(ctx context.Context, sb vm.Sandbox) ([]vm.VMDisk, er
 }
 
 // layersBelow are the files under a root disk, nearest first: layers of snapshots, and the image.
-func (s *Service) layersBelow(ctx context.Context, sb vm.Sandbox, root vm.Disk) (layers []vm.DiskLayer) {
-	files := backingOf(s.treeWith(sb, root), root)
-	for i, file := range files {
-		layer := vm.DiskLayer{Path: file.Path, Format: file.Format, Shared: i == len(files)-1}
-		if layer.Shared {
-			if image, err := s.deps.Images.Resolve(ctx, root.ImageID); err == nil {
-				layer.Allocated = image.Size
-			}
-		} else if usage, err := s.deps.Disks.FileUsage(ctx, file.Path); err == nil {
+func (s *Service) layersBelow(ctx context.Context, sb vm.Sandbox, root vm.Disk) []vm.DiskLayer {
+	image := vm.DiskLayer{Path: root.Backing, Format: root.BackingFormat, Shared: true}
+	if found, err := s.deps.Images.Resolve(ctx, root.ImageID); err == nil {
+		image.Allocated = found.Size
+	}
+	return append(s.lookBelow(ctx, layersFrom(s.treeWith(sb, root), root.Layer)), image)
+}
+
+// lookBelow completes layers by what they take on the host.
+func (s *Service) lookBelow(ctx context.Context, files []vm.BackingFile) (layers []vm.DiskLayer) {
+	for _, file := range files {
+		layer := vm.DiskLayer{Path: file.Path, Format: file.Format}
+		if usage, err := s.deps.Disks.FileUsage(ctx, file.Path); err == nil {
 			layer.Allocated = int64(usage.UsedBytes)
 		}
 		layers = append(layers, layer)

@@ -125,17 +125,17 @@ func (s *Service) withLayers(ctx context.Context, t diskTree, work layerWork, do
 		return err
 	}
 	t, there := s.treeNow(sb, t)
-	if now, some := nextLayerWork(t.DiskTree); !there || !some || now.layer != work.layer {
+	if now, some := nextLayerWork(t.DiskTree); !there || !some || !now.sameAs(work) {
 		return nil
 	}
 	if err := s.notRestoring(sandboxID); err != nil {
 		return err
 	}
-	chain, err := s.chainOf(ctx, sandboxID)
+	chains, err := s.chainsOf(ctx, sandboxID)
 	if err != nil {
 		return err
 	}
-	return do(t, chain)
+	return do(t, slices.Concat(chains...))
 }
 
 // notRestoring is Unavailable while a restore that was cut short is on record: it needs the disk before it and the disk after.
@@ -151,11 +151,11 @@ func (s *Service) beginLayerWork(ctx context.Context, t diskTree, work layerWork
 	id, below := t.sandboxID, belowLayer(t.DiskTree, work.layer)
 	pulled := func(t diskTree, _ []string) error { return s.recordPulled(t, work) }
 	switch {
-	case work.disk != nil && slices.Contains(chain, work.disk.Path):
-		return longWork{s.live(id, func(ctx context.Context) error { return s.deps.Hypervisor.PullLayer(ctx, id, below.Path) }), pulled}, nil
-	case work.disk != nil:
-		return longWork{s.mergeAtRest(t, work.disk.Path, work.layer, below), func(t diskTree, chain []string) error {
-			if slices.Contains(chain, work.disk.Path) {
+	case work.disk != "" && slices.Contains(chain, work.disk):
+		return longWork{s.live(id, func(ctx context.Context) error { return s.deps.Hypervisor.PullLayer(ctx, id, work.disk, below.Path) }), pulled}, nil
+	case work.disk != "":
+		return longWork{s.mergeAtRest(t, work.disk, work.layer, below), func(t diskTree, chain []string) error {
+			if slices.Contains(chain, work.disk) {
 				return nil // a QEMU was started on them as they were: it is to leave the layer, too
 			}
 			return s.recordPulled(t, work)
@@ -188,11 +188,16 @@ func (s *Service) beginLayerWork(ctx context.Context, t diskTree, work layerWork
 func (s *Service) recordPulled(t diskTree, work layerWork) error {
 	_, err := s.updateTree(t, "layer pulled", func(t vm.DiskTree) (vm.DiskTree, error) {
 		t.Stale = true
-		if work.disk != nil {
-			t.Disks = slices.Clone(t.Disks)
+		if work.disk != "" {
+			t.Disks, t.DataDisks = slices.Clone(t.Disks), slices.Clone(t.DataDisks)
 			for i := range t.Disks {
-				if t.Disks[i].Path == work.disk.Path {
+				if t.Disks[i].Path == work.disk {
 					t.Disks[i].Layer = work.layer.Parent
+				}
+			}
+			for i := range t.DataDisks {
+				if t.DataDisks[i].Path == work.disk {
+					t.DataDisks[i].Layer = work.layer.Parent
 				}
 			}
 			return t, nil
@@ -253,9 +258,9 @@ func (s *Service) dropLayer(ctx context.Context, t diskTree, l vm.Layer, chain [
 	return err
 }
 
-// chainOf lists the files that the VM's QEMU has open for its root disk, none without a QEMU.
-func (s *Service) chainOf(ctx context.Context, sandboxID string) ([]string, error) {
-	files, err := s.deps.Hypervisor.Chain(ctx, sandboxID)
+// chainsOf lists the files that the VM's QEMU has open for each of its disks, none without a QEMU.
+func (s *Service) chainsOf(ctx context.Context, sandboxID string) ([][]string, error) {
+	files, err := s.deps.Hypervisor.Chains(ctx, sandboxID)
 	if errors.Is(err, errdefs.ErrFailedPrecondition) || errors.Is(err, errdefs.ErrNotFound) {
 		return nil, nil
 	}

@@ -28,17 +28,17 @@ func (w *world) boots(attempt uint32) (sandboxID, containerID string) {
 // put has the guest write to its disk.
 func (w *world) put(sandboxID, value string) {
 	w.t.Helper()
-	chain, err := w.hypervisor.Chain(w.t.Context(), sandboxID)
+	chains, err := w.hypervisor.Chains(w.t.Context(), sandboxID)
 	w.must(err)
-	w.disks.Put(chain[0], "data", value)
+	w.disks.Put(chains[0][0], "data", value)
 }
 
 // has holds what the guest reads against what it should.
 func (w *world) has(sandboxID, want string) {
 	w.t.Helper()
-	chain, err := w.hypervisor.Chain(w.t.Context(), sandboxID)
+	chains, err := w.hypervisor.Chains(w.t.Context(), sandboxID)
 	w.must(err)
-	if got := w.disks.Get(chain[0], "data"); got != want {
+	if got := w.disks.Get(chains[0][0], "data"); got != want {
 		w.t.Errorf("the disk has %q, want %q", got, want)
 	}
 }

@@ -9,25 +9,25 @@ import (
 )
 
 // Snapshotter is the part of a Hypervisor that works on the layers under a machine's disks. A disk is named by the file
-// that the machine writes to. What moves bytes goes on when ctx ends, and libvirt does it later: look at the Chain before
+// that the machine writes to. What moves bytes goes on when ctx ends, and libvirt does it later: look at the Chains before
 // doing it again.
 type Snapshotter interface {
-	// Snapshot has an active machine write to what.Next from one moment on, and with what.Memory writes its memory of
-	// that moment to a file that only root can read. The guest runs meanwhile, but for the end of it; one that is paused
-	// stays so. what.Next is there, an overlay on what.Disk. FailedPrecondition for an inactive one, or for one with a
-	// device that QEMU cannot save.
+	// Snapshot has an active machine write to what.Disks' Next from one moment on, to all of them or to none, and with what.Memory
+	// writes its memory of that moment to a file that only root can read. The guest runs meanwhile, but for the end of it; one that is
+	// paused stays so. Each Next is there, an overlay on its Disk. FailedPrecondition for an inactive one, for one that does not
+	// write to such a Disk, or for one with a device that QEMU cannot save.
 	Snapshot(ctx context.Context, id string, what vm.Snapshotting) error
 	// Saving tells whether libvirt is at work on a snapshot of a domain, also one that nobody waits for any more.
 	Saving(ctx context.Context, id string) (bool, error)
 	// Progress tells how far libvirt is with what it does to an active machine: writing its memory, or merging layers under
-	// its boot disk. Nothing while it does neither.
+	// a disk. Nothing while it does neither.
 	Progress(ctx context.Context, id string) (vm.Progress, error)
 	// AbortSaving has libvirt give up the memory that it writes for a snapshot: Snapshot fails then, and the machine runs on
 	// as it was. nil where it writes none, or all of it is written.
 	AbortSaving(ctx context.Context, id string) error
-	// DefineBootDisk puts a file, and those below it, in the place of the boot disk's in the definition of an inactive
-	// domain. The rest of the definition is left alone. FailedPrecondition for an active one. Idempotent.
-	DefineBootDisk(ctx context.Context, id, path string, backing []vm.BackingFile) error
+	// DefineDisks gives disks of an inactive domain other files in its definition. The rest of that is left alone, and a target
+	// that is not in it passed over. FailedPrecondition for an active one. Idempotent.
+	DefineDisks(ctx context.Context, id string, disks []vm.DiskFiles) error
 	// StartFromMemory is Start of a domain whose guest goes on in the memory of a snapshot: the disks and files of the
 	// definition take the place of those that the memory was saved with. The machine has the devices of that moment: of
 	// nics, those that are on record, what it had by the same tap and MAC; others that it had have no carrier, and a tap
@@ -36,13 +36,13 @@ type Snapshotter interface {
 	StartFromMemory(ctx context.Context, id, memory string, nics []vm.NIC) (vm.Awoken, error)
 	// UnplugSurplus is UnplugNIC for all NICs of the running machine but these.
 	UnplugSurplus(ctx context.Context, id string, nics []vm.NIC) error
-	// Chain is the file that an active machine writes its boot disk to, and the files below it, nearest first.
-	// FailedPrecondition for an inactive one.
-	Chain(ctx context.Context, id string) ([]string, error)
-	// PullLayer copies what is in between the boot disk and the file base, which is below it, into the disk of an active
-	// machine, and returns when that is right above base. Done already is a success.
-	PullLayer(ctx context.Context, id, base string) error
-	// CommitLayer copies the file from, which is below the boot disk of an active machine, into the one right below that,
+	// Chains are the files of each disk of an active machine, the boot disk's first: the one that is written to, and those
+	// below it, nearest first. FailedPrecondition for an inactive one.
+	Chains(ctx context.Context, id string) ([][]string, error)
+	// PullLayer copies what is in between the file that a disk of an active machine is written to and the file base, which is below
+	// it, into the former, and returns when that is right above base, or for a base of "" on nothing. Done already is a success.
+	PullLayer(ctx context.Context, id, path, base string) error
+	// CommitLayer copies the file from, which is below a disk of an active machine, into the one right below that,
 	// and returns when from is not in the chain any more. Done already is a success.
 	CommitLayer(ctx context.Context, id, from, into string) error
 }
@@ -52,8 +52,8 @@ type Layerer interface {
 	// HandOver makes the file one that QEMU may read and write, whoever had it before: libvirt gives and takes files by
 	// rules of its own. Idempotent.
 	HandOver(ctx context.Context, path string) error
-	// PullFile copies what is below path and above the file base into path, and sets it on base: what a guest sees of it
-	// stays. FailedPrecondition while a QEMU writes to it. Idempotent.
+	// PullFile copies what is below path and above the file base into path, and sets it on base, or with a path of "" on none: what
+	// a guest sees of it stays. FailedPrecondition while a QEMU writes to it. Idempotent.
 	PullFile(ctx context.Context, path string, base vm.BackingFile) error
 	// SetBase sets a file on another one with the same content, or with a path of "" on none: what it does not have itself
 	// reads as zeros then. FailedPrecondition while a QEMU writes to it. Idempotent.

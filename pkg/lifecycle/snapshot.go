@@ -92,12 +92,18 @@ func (s *Service) snapshotInfo(ctx context.Context, t diskTree, snap vm.Snapshot
 	if parent, ok := snapshotByID(t.DiskTree, snap.Parent); ok {
 		info.ParentName = parent.Name
 	}
-	if l, ok := layerByID(t.DiskTree, snap.Disk.Layer); ok {
-		used, err := s.deps.Disks.FileUsage(ctx, l.Path)
-		if err != nil {
-			return info, err
+	layers := []string{snap.Disk.Layer}
+	for _, part := range snap.DataDisks {
+		layers = append(layers, part.Layer)
+	}
+	for _, id := range layers {
+		if l, ok := layerByID(t.DiskTree, id); ok {
+			used, err := s.deps.Disks.FileUsage(ctx, l.Path)
+			if err != nil {
+				return info, err
+			}
+			info.Used += used.UsedBytes
 		}
-		info.Used = used.UsedBytes
 	}
 	return info, nil
 }
@@ -162,7 +168,7 @@ func (s *Service) betweenSnapshots(sb vm.Sandbox) error {
 	return nil
 }
 
-// redefine makes the definition of a VM that does not run true, where its disk has changed since. QEMU can open its files
+// redefine makes the definition of a VM that does not run true, where its disks have changed since. QEMU can open its files
 // after it. Nothing else of the machine changes, whatever the node's defaults are now.
 func (s *Service) redefine(ctx context.Context, sb vm.Sandbox) error {
 	_, disk, err := s.bootDisk(sb)
@@ -176,8 +182,18 @@ func (s *Service) redefine(ctx context.Context, sb vm.Sandbox) error {
 	if err := s.handOverLayers(ctx, t.DiskTree, disk.Layer); err != nil {
 		return err
 	}
-	if err := s.deps.Hypervisor.DefineBootDisk(ctx, sb.ID, disk.Path, backingOf(t.DiskTree, disk.Disk)); err != nil {
-		return fmt.Errorf("define the domain on its present disk: %w", err)
+	files := []vm.DiskFiles{{Path: disk.Path, Backing: backingOf(t.DiskTree, disk.Disk)}}
+	for _, d := range sb.Status.DataDisks {
+		if !d.Own() || d.State != vm.DataDiskAttached {
+			continue
+		}
+		if err := s.handOverLayers(ctx, sb.Status.DiskTree, d.Layer); err != nil {
+			return err
+		}
+		files = append(files, vm.DiskFiles{Target: d.Target, Path: d.Path, Backing: layersFrom(sb.Status.DiskTree, d.Layer)})
+	}
+	if err := s.deps.Hypervisor.DefineDisks(ctx, sb.ID, files); err != nil {
+		return fmt.Errorf("define the domain on its present disks: %w", err)
 	}
 	_, err = s.updateTree(t, "domain defined", func(t vm.DiskTree) (vm.DiskTree, error) {
 		t.Stale = false

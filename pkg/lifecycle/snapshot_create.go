@@ -16,8 +16,8 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-// CreateSnapshot takes a snapshot of a VM's root disk and, if asked for, of its memory: of a VM that runs, is paused or is
-// off. The guest runs on but for the moment that Snapshot.Paused tells. ref is as in sandboxOf.
+// CreateSnapshot takes a snapshot of a VM's root disk, of its data disks whose files are ours and, if asked for, of its
+// memory: of a VM that runs, is paused or is off. The guest runs on but for the moment that Snapshot.Paused tells. ref is as in sandboxOf.
 //
 // AlreadyExists for a name that the VM has a snapshot of; FailedPrecondition where the VM is being stopped, rebooted or
 // restored, where memory is asked for of a VM that is off, or that has what QEMU cannot save. Nothing less than what was
@@ -132,9 +132,8 @@ func (s *Service) intendSnapshot(ctx context.Context, sandboxID string, req vm.S
 	if snap, err = s.newSnapshot(sb, c, disk, req); err != nil {
 		return t, snap, err
 	}
-	if chain, err := s.chainOf(ctx, sandboxID); err != nil || len(chain) > 0 == (snap.Machine == vm.DomainShutoff) {
-		return t, snap, errors.Join(err, fmt.Errorf("libvirt has it otherwise than the record, which says that it is %s; try again: %w",
-			snap.Machine, errdefs.ErrUnavailable))
+	if err := s.isAsRecorded(ctx, t, disk.Disk, snap); err != nil {
+		return t, snap, err
 	}
 	if t, err = s.intendInTree(t, "snapshot intended", snap.ID, func(t vm.DiskTree) (vm.DiskTree, error) {
 		t.Snapshots = withSnapshot(t.Snapshots, snap)
@@ -143,7 +142,7 @@ func (s *Service) intendSnapshot(ctx context.Context, sandboxID string, req vm.S
 		return t, snap, err
 	}
 	// Under the lock: whoever finds the intent and no file knows that no QEMU has written to it, nor will.
-	if err := s.makeNext(ctx, disk.Disk, snap); err != nil {
+	if err := s.makeNexts(ctx, t.DiskTree, disk.Disk, snap); err != nil {
 		return t, snap, errors.Join(err, s.undoSnapshotLocked(context.WithoutCancel(ctx), sandboxID))
 	}
 	if snap.Machine == vm.DomainShutoff { // nor may anybody start it meanwhile
@@ -152,6 +151,23 @@ func (s *Service) intendSnapshot(ctx context.Context, sandboxID string, req vm.S
 		}
 	}
 	return t, snap, nil
+}
+
+// isAsRecorded is Unavailable where libvirt has a VM, or its disks, otherwise than the record.
+func (s *Service) isAsRecorded(ctx context.Context, t diskTree, disk vm.Disk, snap vm.Snapshot) error {
+	chains, err := s.chainsOf(ctx, t.sandboxID)
+	if err != nil || len(chains) > 0 == (snap.Machine == vm.DomainShutoff) {
+		return errors.Join(err, fmt.Errorf("libvirt has it otherwise than the record, which says that it is %s; try again: %w",
+			snap.Machine, errdefs.ErrUnavailable))
+	}
+	if snap.Machine == vm.DomainShutoff {
+		return nil
+	}
+	switches, err := switchesOf(t.DiskTree, disk, snap)
+	if err != nil {
+		return err
+	}
+	return writtenTo(chains, switches)
 }
 
 func (s *Service) newSnapshot(sb vm.Sandbox, c vm.Container, disk diskInTree, req vm.SnapshotRequest) (vm.Snapshot, error) {
@@ -185,6 +201,10 @@ func (s *Service) newSnapshot(sb vm.Sandbox, c vm.Container, disk diskInTree, re
 	if err := mayQuiesce(c, req); err != nil {
 		return snap, err
 	}
+	var err error
+	if snap.DataDisks, snap.LeftOut, err = s.partsOf(sb, disk.tree, req); err != nil {
+		return snap, err
+	}
 	if req.Quiesce {
 		snap.Consistency = vm.ConsistencyFiles
 	}
@@ -198,6 +218,9 @@ func (s *Service) newSnapshot(sb vm.Sandbox, c vm.Container, disk diskInTree, re
 		return snap, err
 	}
 	if err := mayTakeMemory(sb, c); err != nil {
+		return snap, err
+	}
+	if err := mayLeaveOut(disk.tree, snap.LeftOut); err != nil {
 		return snap, err
 	}
 	snap.Consistency = vm.ConsistencyMemory
@@ -244,7 +267,10 @@ func (s *Service) takeSnapshot(ctx context.Context, t diskTree, snap vm.Snapshot
 	if err != nil {
 		return err
 	}
-	what := vm.Snapshotting{Disk: disk.Path, Next: snap.Disk.Next}
+	var what vm.Snapshotting
+	if what.Disks, err = switchesOf(disk.tree.DiskTree, disk.Disk, snap); err != nil {
+		return err
+	}
 	take := func(ctx context.Context) error {
 		still := s.stills.begin(sb.ID)
 		err := s.quiesced(ctx, snap, sb.ID, func(ctx context.Context) error { return s.writeSnapshot(ctx, sb.ID, what) })
@@ -284,19 +310,22 @@ func (s *Service) makeNext(ctx context.Context, disk vm.Disk, snap vm.Snapshot) 
 	return s.deps.Disks.CreateRoot(ctx, next)
 }
 
-// recordTaken records that the disk is a layer now, and the guest writes to another file on it.
+// recordTaken records that the disks are layers now, and the guest writes to other files on them.
 func (s *Service) recordTaken(t diskTree, snap vm.Snapshot, state vm.SnapshotState) error {
 	_, err := s.updateTree(t, "snapshot taken", func(t vm.DiskTree) (vm.DiskTree, error) {
 		i := slices.IndexFunc(t.Disks, func(d vm.Disk) bool { return isOf(d, snap) })
-		if now, ok := snapshotByID(t, snap.ID); i < 0 || !ok || now.State != vm.SnapshotCreating {
+		if now, ok := snapshotByID(t, snap.ID); i < 0 && state == vm.SnapshotReady || !ok || now.State != vm.SnapshotCreating {
 			return t, fmt.Errorf("the VM has ended meanwhile: %w", errdefs.ErrAborted)
 		}
-		layer := asLayer(snap.Disk.Layer, t.Disks[i])
-		t.Layers = withLayer(t.Layers, layer)
-		t.Disks = withDisk(t.Disks, layer.Path, overLayer(t.Disks[i], layer, snap.Disk.Next))
+		if i >= 0 {
+			layer := asLayer(snap.Disk.Layer, t.Disks[i])
+			t.Layers = withLayer(t.Layers, layer)
+			t.Disks = withDisk(t.Disks, layer.Path, overLayer(t.Disks[i], layer, snap.Disk.Next))
+		}
+		t = partsTaken(t, snap)
 		t.Stale = true
-		done := snap
-		done.State, done.Disk.Next = state, ""
+		done := withoutNexts(snap)
+		done.State = state
 		t.Snapshots = withSnapshot(t.Snapshots, done)
 		if state == vm.SnapshotReady && snap.Checkpoint == nil {
 			t.Current = snap.ID
@@ -344,8 +373,8 @@ func (s *Service) undoSnapshotLater(sandboxID string) {
 // undoSnapshotLocked is undoSnapshot under the sandbox's lock. Before any QEMU is started it must have been called: the
 // guest may have written to the new file, and a disk without it is one of the past.
 //
-// Where a QEMU runs, that knows which file it writes to. Where none does, the new file is taken if it is there: if
-// nothing was written to it, it is the disk all the same.
+// Where a QEMU runs, that knows which files it writes to: all new ones, or none. Where none does, the new files are taken if
+// they are all there: if nothing was written to them, they are the disks all the same.
 func (s *Service) undoSnapshotLocked(ctx context.Context, sandboxID string) error {
 	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
 	if errors.Is(err, errdefs.ErrNotFound) {
@@ -379,18 +408,19 @@ func (s *Service) settleSnapshot(ctx context.Context, t diskTree, snap vm.Snapsh
 	if switched {
 		return s.recordTaken(t, snap, vm.SnapshotDeleting)
 	}
-	if err := s.deps.Disks.RemoveFile(ctx, snap.Disk.Next); err != nil {
+	if err := s.removeNexts(ctx, snap); err != nil {
 		return err
 	}
 	_, err = s.updateTree(t, "snapshot undone", func(t vm.DiskTree) (vm.DiskTree, error) {
-		snap.State, snap.Disk.Next = vm.SnapshotDeleting, ""
+		snap = withoutNexts(snap)
+		snap.State = vm.SnapshotDeleting
 		t.Snapshots = withSnapshot(t.Snapshots, snap)
 		return t, nil
 	})
 	return err
 }
 
-// writesTo tells whether QEMU writes to a file. Unavailable while libvirt is at work on a snapshot: it may have QEMU switch
+// writesTo tells whether QEMU writes its root disk to a file. Unavailable while libvirt is at work on a snapshot: it may have QEMU switch
 // over at any moment, and tells of it afterwards.
 func (s *Service) writesTo(ctx context.Context, sandboxID, path string) (bool, error) {
 	saving, err := s.deps.Hypervisor.Saving(ctx, sandboxID)
@@ -400,11 +430,11 @@ func (s *Service) writesTo(ctx context.Context, sandboxID, path string) (bool, e
 	if err != nil {
 		return false, err
 	}
-	chain, err := s.deps.Hypervisor.Chain(ctx, sandboxID)
-	return err == nil && chain[0] == path, err
+	chains, err := s.deps.Hypervisor.Chains(ctx, sandboxID)
+	return err == nil && chains[0][0] == path, err
 }
 
-// hasSwitched tells whether the guest may have written to the new file.
+// hasSwitched tells whether the guest may have written to the new files.
 func (s *Service) hasSwitched(ctx context.Context, t diskTree, snap vm.Snapshot) (bool, error) {
 	d, err := s.deps.Hypervisor.Domain(ctx, t.sandboxID)
 	if err != nil {
@@ -413,9 +443,12 @@ func (s *Service) hasSwitched(ctx context.Context, t diskTree, snap vm.Snapshot)
 	if d.State.Active() {
 		return s.writesTo(ctx, t.sandboxID, snap.Disk.Next)
 	}
-	if !slices.ContainsFunc(t.Disks, func(d vm.Disk) bool { return isOf(d, snap) }) {
-		return false, nil // it went with its container
+	nexts := nextsOf(t.DiskTree, snap) // a root disk may have gone with its container
+	for _, path := range nexts {
+		next, err := s.deps.Disks.FileUsage(ctx, path)
+		if err != nil || next.UsedInodes == 0 {
+			return false, err // before all were there no QEMU was told of any
+		}
 	}
-	next, err := s.deps.Disks.FileUsage(ctx, snap.Disk.Next)
-	return next.UsedInodes > 0, err
+	return len(nexts) > 0, nil
 }

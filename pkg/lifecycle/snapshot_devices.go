@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -23,17 +22,12 @@ import (
 // rejoinWait is how long a restored guest is waited for to let go of a NIC that was detached since.
 const rejoinWait = 30 * time.Second
 
-// mayTakeMemory refuses the memory of a machine whose devices are just changing, or that has disks which a snapshot cannot
-// put back: its guest would go on with what it knows of another time's content.
+// mayTakeMemory refuses the memory of a machine whose devices are just changing.
 func mayTakeMemory(sb vm.Sandbox, c vm.Container) error {
 	for _, d := range sb.Status.DataDisks {
 		if d.State != vm.DataDiskDetached && d.State != vm.DataDiskAttached {
 			return fmt.Errorf("its disk %q is %s: %w", d.Name, d.State, errdefs.ErrUnavailable)
 		}
-	}
-	if writable := writableDisks(sb); len(writable) > 0 {
-		return fmt.Errorf("it can write to disks that are not part of a snapshot (%s), and memory is taken without such disks only; detach them, or take a snapshot of the root disk alone: %w",
-			strings.Join(writable, ", "), errdefs.ErrFailedPrecondition)
 	}
 	return nicsSettled(sb, c)
 }
@@ -65,10 +59,10 @@ func nicsSettled(sb vm.Sandbox, c vm.Container) error {
 var errRejoining = fmt.Errorf("it was restored with a NIC that was detached since, which its guest has not let go of yet (it cannot while it is paused): %w",
 	errdefs.ErrUnavailable)
 
-// readOnlyDisks are the data disks that the machine has, for its memory's record.
+// readOnlyDisks are the data disks that the machine has and that it can only read, for its memory's record.
 func readOnlyDisks(sb vm.Sandbox) (disks []vm.SnapshotDataDisk) {
 	for _, d := range sb.Status.DataDisks {
-		if d.State == vm.DataDiskAttached {
+		if d.State == vm.DataDiskAttached && d.Spec.ReadOnly {
 			disks = append(disks, snapshotDataDisk(d))
 		}
 	}
@@ -117,7 +111,7 @@ func (s *Service) wakeUp(ctx context.Context, sb vm.Sandbox, c vm.Container, mem
 		if d.State != vm.DataDiskAttached {
 			continue
 		}
-		if err := s.deps.Hypervisor.AttachDisk(ctx, sb.ID, s.machineDisk(d)); err != nil {
+		if err := s.deps.Hypervisor.AttachDisk(ctx, sb.ID, s.machineDisk(sb, d)); err != nil {
 			return false, fmt.Errorf("disk %q: %w", d.Name, err)
 		}
 	}

@@ -239,7 +239,7 @@ func TestDisksOfMemory(t *testing.T) {
 		w.attach(sb, "iso", ro)
 		w.attach(sb, "mine", byPath("/allowed/rw"))
 		_, err := w.take(sb, "m", true)
-		w.refuses(err, errdefs.ErrFailedPrecondition, "(mine)")
+		w.refuses(err, errdefs.ErrFailedPrecondition, "(mine: ")
 		w.detach(sb, "mine", vm.DetachRequest{})
 		_, err = w.take(sb, "m", true)
 		w.must(err)

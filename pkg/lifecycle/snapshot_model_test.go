@@ -25,12 +25,15 @@ type snapshots struct {
 	rt      *rapid.T
 	sandbox string
 	// asks are the pod's annotations, pod its attempt.
-	asks      map[string]string
-	pod       uint32
-	shared    string
-	attempt   uint32
-	now       map[string]string
-	taken     map[string]map[string]string
+	asks    map[string]string
+	pod     uint32
+	shared  string
+	attempt uint32
+	now     map[string]string
+	taken   map[string]map[string]string
+	// data is what the data disk should hold, parts what it should in snapshots that it is in.
+	data      map[string]string
+	parts     map[string]map[string]string
 	writes    int
 	container string
 }
@@ -60,7 +63,8 @@ func runSnapshotModel(t *testing.T, rt *rapid.T, asks map[string]string) {
 	t.Helper()
 	w := newWorld(t)
 	defer func() { w.die() }()
-	m := &snapshots{world: w, rt: rt, asks: asks, shared: t.TempDir(), now: map[string]string{}, taken: map[string]map[string]string{}}
+	m := &snapshots{world: w, rt: rt, asks: asks, shared: t.TempDir(), now: map[string]string{}, taken: map[string]map[string]string{},
+		parts: map[string]map[string]string{}}
 	m.sandbox = w.podWith("model", 0, asks)
 	m.container = m.made(0)
 	actions := map[string]func(*rapid.T){
@@ -76,7 +80,10 @@ func runSnapshotModel(t *testing.T, rt *rapid.T, asks map[string]string) {
 		"detach NIC":    func(rt *rapid.T) { m.detachNIC(rt) },
 		"fail":          func(rt *rapid.T) { m.fail(rt) },
 	}
-	if asks != nil {
+	if asks == nil {
+		actions["attach disk"] = func(*rapid.T) { m.attachDisk() }
+		actions["detach disk"] = func(rt *rapid.T) { m.detachDisk(rt) }
+	} else {
 		actions["next sandbox"] = func(*rapid.T) { m.nextSandbox() }
 	}
 	rt.Repeat(actions)
@@ -109,6 +116,9 @@ func (m *snapshots) made(attempt uint32) string {
 	spec := containerSpec(attempt)
 	spec.Mounts = []vm.Mount{{ContainerPath: "/data", HostPath: m.shared}}
 	id, err := m.svc.CreateContainer(context.Background(), m.sandbox, spec)
+	for err != nil && injected(err) {
+		id, err = m.svc.CreateContainer(context.Background(), m.sandbox, spec)
+	}
 	if err != nil {
 		m.rt.Fatal(err)
 	}
@@ -192,14 +202,14 @@ func (m *snapshots) runs() bool {
 	return d.State.Active()
 }
 
-// chain is what QEMU has open. It may be asked twice: the first time may be the one that fails.
-func (m *snapshots) chain() []string {
+// chains are what QEMU has open. It may be asked twice: the first time may be the one that fails.
+func (m *snapshots) chains() [][]string {
 	for range 20 {
-		if chain, err := m.hypervisor.Chain(context.Background(), m.sandbox); err == nil {
-			return chain
+		if chains, err := m.hypervisor.Chains(context.Background(), m.sandbox); err == nil {
+			return chains
 		}
 	}
-	m.rt.Fatal("no chain")
+	m.rt.Fatal("no chains")
 	return nil
 }
 
@@ -209,9 +219,59 @@ func (m *snapshots) write() {
 	}
 	m.writes++
 	key, value := fmt.Sprintf("sector %d", m.writes%5), fmt.Sprint(m.writes)
-	chain := m.chain()
-	m.disks.Put(chain[0], key, value)
+	m.disks.Put(m.chains()[0][0], key, value)
 	m.now[key] = value
+	if d, ok := m.dataDisk(); ok && d.State == vm.DataDiskAttached {
+		m.disks.Put(m.dataChain(d.Target)[0], key, "data "+value)
+		m.data[key] = "data " + value
+	}
+}
+
+// dataDisk is the data disk on record, if there is one.
+func (m *snapshots) dataDisk() (vm.DataDisk, bool) {
+	if all := m.sandboxOf(m.sandbox).Status.DataDisks; len(all) == 1 {
+		return all[0], true
+	}
+	return vm.DataDisk{}, false
+}
+
+// dataChain is what QEMU has open for the data disk, whatever its record says.
+func (m *snapshots) dataChain(target string) []string {
+	live, err := m.hypervisor.LiveDisks(context.Background(), m.sandbox)
+	if err != nil {
+		m.rt.Fatal(err)
+	}
+	i := slices.IndexFunc(live, func(d vm.LiveDisk) bool { return d.Target == target })
+	if i < 0 {
+		m.rt.Fatalf("the machine has no %s: %+v", target, live)
+	}
+	chains := m.chains()
+	return chains[slices.IndexFunc(chains, func(c []string) bool { return c[0] == live[i].Path })]
+}
+
+func (m *snapshots) attachDisk() {
+	_, had := m.dataDisk()
+	_, err := m.svc.AttachDisk(context.Background(), m.sandbox, "data", vm.DataDiskSpec{Size: vm.MiB})
+	if err != nil && !injected(err) && !errdefs.IsUnavailable(err) && !strings.Contains(err.Error(), "it is being detached") {
+		m.rt.Fatal(err)
+	}
+	if !had {
+		m.data = map[string]string{}
+	}
+}
+
+func (m *snapshots) detachDisk(rt *rapid.T) {
+	remove := rapid.Bool().Draw(rt, "delete")
+	err := m.svc.DetachDisk(context.Background(), m.sandbox, "data", vm.DetachRequest{Delete: remove})
+	held := slices.ContainsFunc(m.tree().Snapshots, func(snap vm.Snapshot) bool { return snap.State == vm.SnapshotReady && len(snap.DataDisks) > 0 })
+	switch {
+	case err == nil && remove && held:
+		rt.Fatal("a disk that snapshots have was deleted")
+	case err == nil || injected(err) || errdefs.IsNotFound(err) || errdefs.IsUnavailable(err):
+	case errdefs.IsFailedPrecondition(err) && remove && held:
+	default:
+		rt.Fatal(err)
+	}
 }
 
 func snapshotName(rt *rapid.T) string {
@@ -228,6 +288,9 @@ func (m *snapshots) snapshot(rt *rapid.T) {
 		}
 	case err == nil || m.is(name): // it may have failed to tell of it
 		m.taken[name] = maps.Clone(m.now)
+		if d, ok := m.dataDisk(); ok && d.State == vm.DataDiskAttached {
+			m.parts[name] = maps.Clone(m.data)
+		}
 	}
 }
 
@@ -252,6 +315,9 @@ func (m *snapshots) restore(rt *rapid.T) {
 	}
 	if err == nil || strings.Contains(err.Error(), "it was restored, but") { // what its guest lacks comes later
 		m.now = maps.Clone(m.taken[name])
+		if m.parts[name] != nil {
+			m.data = maps.Clone(m.parts[name])
+		}
 		if ran != m.runs() {
 			rt.Fatalf("it ran before: %v, and after: %v", ran, m.runs())
 		}
@@ -268,6 +334,7 @@ func (m *snapshots) remove(rt *rapid.T) {
 		rt.Fatalf("delete what is not there: %v", err)
 	}
 	delete(m.taken, name)
+	delete(m.parts, name)
 }
 
 func (m *snapshots) start() {
@@ -297,11 +364,12 @@ func (m *snapshots) powerOff() {
 
 // fail has the next call of a kind fail: what the tests call next may, and what goes on behind them is done again.
 func (m *snapshots) fail(rt *rapid.T) {
-	call := rapid.SampledFrom([]string{"Snapshot", "PullLayer", "CommitLayer", "PullFile", "SetBase", "StartFromMemory", "FileUsage", "Chain", "Saving", "DefineBootDisk",
+	call := rapid.SampledFrom([]string{"Snapshot", "PullLayer", "CommitLayer", "PullFile", "SetBase", "StartFromMemory", "FileUsage", "Chains", "Saving", "DefineDisks",
+		"AttachDisk", "UnplugDisk", "ForgetDisk", "CreateRoot",
 		"UnplugShare", "ReplugShare", "UnplugSurplus", "PlugNIC", "UnmountShares", "MountShares"}).Draw(rt, "call")
 	failure := fmt.Errorf("as the test wants it: %w", rapid.SampledFrom([]error{errdefs.ErrUnavailable, errdefs.ErrInternal}).Draw(rt, "class"))
 	switch call {
-	case "FileUsage", "PullFile", "SetBase":
+	case "FileUsage", "PullFile", "SetBase", "CreateRoot":
 		m.disks.FailNext(call, failure)
 	case "UnmountShares", "MountShares":
 		m.guest.FailNext(call, failure)
@@ -319,12 +387,12 @@ func (m *snapshots) check() {
 	}
 	m.holds("the disk", m.disk(), m.now)
 	if m.runs() {
-		chain := m.chain()
-		if chain[0] != m.disk() {
-			m.rt.Fatalf("QEMU writes to %s, and on record is %s", chain[0], m.disk())
+		if writes := m.chains()[0][0]; writes != m.disk() {
+			m.rt.Fatalf("QEMU writes to %s, and on record is %s", writes, m.disk())
 		}
 		m.devices()
 	}
+	m.checkData()
 	for _, snap := range st.Snapshots {
 		if snap.State != vm.SnapshotReady {
 			continue
@@ -338,11 +406,36 @@ func (m *snapshots) check() {
 			m.rt.Fatalf("the layer of snapshot %s is gone", snap.Name)
 		}
 		m.holds("snapshot "+snap.Name, st.Layers[i].Path, want)
+		if len(snap.DataDisks) > 0 != (m.parts[snap.Name] != nil) {
+			m.rt.Fatalf("snapshot %s has %+v", snap.Name, snap.DataDisks)
+		}
+		for _, part := range snap.DataDisks {
+			i := slices.IndexFunc(st.Layers, func(l vm.Layer) bool { return l.ID == part.Layer })
+			if i < 0 {
+				m.rt.Fatalf("the data layer of snapshot %s is gone", snap.Name)
+			}
+			m.holds("the data of snapshot "+snap.Name, st.Layers[i].Path, m.parts[snap.Name])
+		}
 	}
 	for name := range m.taken {
 		if !m.is(name) {
 			m.rt.Fatalf("snapshot %s is gone", name)
 		}
+	}
+}
+
+// checkData holds the data disk against the model.
+func (m *snapshots) checkData() {
+	d, ok := m.dataDisk()
+	if !ok {
+		return
+	}
+	m.holds("the data disk", d.Path, m.data)
+	if d.State != vm.DataDiskAttached || !m.runs() {
+		return
+	}
+	if chain := m.dataChain(d.Target); chain[0] != d.Path {
+		m.rt.Fatalf("QEMU writes data to %s, and on record is %s", chain[0], d.Path)
 	}
 }
 
@@ -375,7 +468,12 @@ func (m *snapshots) clean() {
 		m.rt.Fatalf("left: layers %+v, snapshots %+v, current %q", st.Layers, st.Snapshots, st.Current)
 	}
 	m.holds("the disk", m.disk(), m.now)
+	m.checkData()
+	data, _ := m.dataDisk()
 	for _, path := range m.disks.Files() {
+		if strings.Contains(path, "/data-") && path != data.Path {
+			m.rt.Fatalf("%s is left", path)
+		}
 		if (strings.Contains(path, "/root") || strings.Contains(path, "/memory-")) && path != m.disk() {
 			m.rt.Fatalf("%s is left", path)
 		}

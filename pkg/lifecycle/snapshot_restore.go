@@ -101,9 +101,13 @@ func (s *Service) restoreSnapshot(ctx context.Context, sandboxID string, req vm.
 	if !ok {
 		return fmt.Errorf("its disk is not on record: %w", errdefs.ErrDataLoss)
 	}
+	parts, err := s.restoredParts(sb, snap, snap.Memory != nil && !req.DiskOnly)
+	if err != nil {
+		return err
+	}
 	intent := vm.RestoreIntent{
 		SnapshotID: snap.ID, WasCurrent: t.Current, Was: disk.Disk, Next: overLayer(disk.Disk, layer, s.layeredDisk(t, newID())),
-		Memory: snap.Memory != nil && !req.DiskOnly, Paused: req.Paused,
+		DataDisks: parts, Memory: snap.Memory != nil && !req.DiskOnly, Paused: req.Paused,
 	}
 	if !c.Status.Runs() {
 		return s.restoreAtRest(ctx, t, intent)
@@ -156,11 +160,11 @@ func mayRestore(sb vm.Sandbox, c vm.Container, disk vm.Disk, snap vm.Snapshot, r
 	return mayRejoin(sb, *snap.Memory)
 }
 
-// restoreAtRest puts back the disk of a VM that is off. Until it has, the new file counts as a layer that nothing needs.
+// restoreAtRest puts back the disks of a VM that is off. Until it has, the new files count as layers that nothing needs.
 func (s *Service) restoreAtRest(ctx context.Context, t diskTree, intent vm.RestoreIntent) (err error) {
-	spare := asLayer(newID(), intent.Next)
+	spare := spareLayers(intent)
 	if t, err = s.intendInTree(t, "restore prepared", intent.Next.Path, func(t vm.DiskTree) (vm.DiskTree, error) {
-		t.Layers = withLayer(t.Layers, spare)
+		t.Layers = append(slices.Clip(t.Layers), spare...)
 		return t, nil
 	}); err != nil {
 		return err
@@ -168,20 +172,20 @@ func (s *Service) restoreAtRest(ctx context.Context, t diskTree, intent vm.Resto
 	rev := revert.New(ctx)
 	defer rev.Fail(&err) //nolint:contextcheck // it has ctx since New
 	rev.Add("restored disk", func(ctx context.Context) error {
-		if err := s.deps.Disks.RemoveFile(ctx, intent.Next.Path); err != nil {
+		if err := s.removeRestored(ctx, intent); err != nil {
 			return err
 		}
 		_, err := s.updateTree(t, "restore undone", func(t vm.DiskTree) (vm.DiskTree, error) {
-			t.Layers = withoutLayer(t.Layers, spare.ID)
+			t.Layers = withoutLayers(t.Layers, spare)
 			return t, nil
 		})
 		return err
 	})
-	if err := s.deps.Disks.CreateRoot(ctx, onLayer(t.DiskTree, intent.Next)); err != nil {
+	if err := s.makeRestored(ctx, t.DiskTree, intent); err != nil {
 		return err
 	}
 	if _, err := s.updateTree(t, "disk restored", func(t vm.DiskTree) (vm.DiskTree, error) {
-		t.Layers = withoutLayer(t.Layers, spare.ID)
+		t.Layers = withoutLayers(t.Layers, spare)
 		return swapped(t, intent), nil
 	}); err != nil {
 		return err
@@ -198,7 +202,7 @@ func (s *Service) tellRestored(t diskTree, intent vm.RestoreIntent) {
 	}
 }
 
-// swapped puts the disk after a restore in the place of the one before, which counts as a layer that nothing needs. Once
+// swapped puts the disks after a restore in the place of those before, which count as layers that nothing needs. Once
 // done it changes nothing.
 func swapped(t vm.DiskTree, intent vm.RestoreIntent) vm.DiskTree {
 	if !slices.ContainsFunc(t.Disks, func(d vm.Disk) bool { return d.Path == intent.Was.Path }) {
@@ -206,6 +210,10 @@ func swapped(t vm.DiskTree, intent vm.RestoreIntent) vm.DiskTree {
 	}
 	t.Layers = withLayer(t.Layers, asLayer(newID(), intent.Was))
 	t.Disks = withDisk(t.Disks, intent.Was.Path, intent.Next)
+	for _, part := range intent.DataDisks {
+		t.Layers = withLayer(t.Layers, dataLayer(newID(), part.Was))
+		t.DataDisks = withDataFile(t.DataDisks, part.DiskID, part.Next)
+	}
 	t.Current, t.Stale = intent.SnapshotID, true
 	return t
 }
@@ -215,8 +223,13 @@ func unswapped(t vm.DiskTree, intent vm.RestoreIntent) vm.DiskTree {
 	if !slices.ContainsFunc(t.Disks, func(d vm.Disk) bool { return d.Path == intent.Next.Path }) {
 		return t
 	}
-	t.Layers = slices.DeleteFunc(slices.Clone(t.Layers), func(l vm.Layer) bool { return l.Path == intent.Was.Path })
+	were := []string{intent.Was.Path}
 	t.Disks = withDisk(t.Disks, intent.Next.Path, intent.Was)
+	for _, part := range intent.DataDisks {
+		were = append(were, part.Was.Path)
+		t.DataDisks = withDataFile(t.DataDisks, part.DiskID, part.Was)
+	}
+	t.Layers = slices.DeleteFunc(slices.Clone(t.Layers), func(l vm.Layer) bool { return slices.Contains(were, l.Path) })
 	t.Current, t.Stale = intent.WasCurrent, true
 	return t
 }
@@ -256,7 +269,7 @@ func (s *Service) restoreVM(ctx context.Context, c vm.Container) error {
 	}
 	s.hints.forget(c.SandboxID)
 	// A file of an earlier try may have been written to, and memory wants the disk of its moment.
-	if err := s.deps.Disks.RemoveFile(ctx, intent.Next.Path); err != nil {
+	if err := s.removeRestored(ctx, intent); err != nil {
 		return err
 	}
 	sb, err := s.deps.Store.Sandboxes.Get(c.SandboxID)
@@ -264,7 +277,7 @@ func (s *Service) restoreVM(ctx context.Context, c vm.Container) error {
 		return err
 	}
 	t := s.presentTree(sb)
-	if err := s.deps.Disks.CreateRoot(ctx, onLayer(t.DiskTree, intent.Next)); err != nil {
+	if err := s.makeRestored(ctx, t.DiskTree, intent); err != nil {
 		return err
 	}
 	if t, err = s.updateTree(t, "disk swapped", func(t vm.DiskTree) (vm.DiskTree, error) {
@@ -330,7 +343,7 @@ func (s *Service) launchRestored(ctx context.Context, sb vm.Sandbox, c vm.Contai
 	return surplus, nil
 }
 
-// giveUpDisk puts the disk before a restore back.
+// giveUpDisk puts the disks before a restore back.
 func (s *Service) giveUpDisk(ctx context.Context, c vm.Container) error {
 	intent := *c.Status.Restore
 	if err := s.deps.Hypervisor.Destroy(ctx, c.SandboxID); err != nil {
@@ -345,7 +358,7 @@ func (s *Service) giveUpDisk(ctx context.Context, c vm.Container) error {
 	}); err != nil {
 		return err
 	}
-	if err := s.deps.Disks.RemoveFile(ctx, intent.Next.Path); err != nil {
+	if err := s.removeRestored(ctx, intent); err != nil {
 		return err
 	}
 	_, err = s.recordRestore(c, "restore forgotten", nil)

@@ -255,7 +255,7 @@ func TestAStartThatCannotFindItsDiskEnds(t *testing.T) {
 		c := w.created(sb, 0)
 		_, err := w.take(sb, "s", false)
 		w.must(err)
-		w.hypervisor.FailNext("DefineBootDisk", errdefs.ErrInternal)
+		w.hypervisor.FailNext("DefineDisks", errdefs.ErrInternal)
 		if err := w.svc.StartContainer(t.Context(), c); err == nil {
 			t.Error("it was started")
 		}
@@ -276,7 +276,7 @@ func TestTheLayersOfADiskAreListed(t *testing.T) {
 		}
 		disks, err := w.svc.VMDisks(t.Context(), sb)
 		w.must(err)
-		chain, err := w.hypervisor.Chain(t.Context(), sb)
+		chains, err := w.hypervisor.Chains(t.Context(), sb)
 		w.must(err)
 		var paths []string
 		for i, l := range disks[0].Layers {
@@ -285,8 +285,8 @@ func TestTheLayersOfADiskAreListed(t *testing.T) {
 				t.Errorf("layer %d is told as %+v", i, l)
 			}
 		}
-		if len(paths) != 4 || !slices.Equal(paths[:3], chain[:3]) {
-			t.Errorf("told are %v, the machine has %v", paths, chain)
+		if len(paths) != 4 || !slices.Equal(paths[:3], chains[0][:3]) {
+			t.Errorf("told are %v, the machine has %v", paths, chains)
 		}
 	})
 }

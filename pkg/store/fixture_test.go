@@ -95,6 +95,7 @@ func sandboxOfVersion5() vm.Sandbox {
 	snap := &sb.Status.Snapshots[0]
 	snap.Checkpoint, snap.MemoryGone = nil, false
 	snap.Memory.DataDisks = nil
+	snap.DataDisks, snap.LeftOut, sb.Status.DataDisks[0].Layer = nil, nil, ""
 	snap.Memory.Machine = vm.MachineSize{VCPUs: snap.Memory.Machine.VCPUs, Memory: snap.Memory.Machine.Memory}
 	return sb
 }
@@ -103,7 +104,7 @@ func sandboxOfVersion5() vm.Sandbox {
 func containerOfVersion5() vm.Container {
 	c := fullContainer()
 	c.Status.PowerOff, c.Status.Resize, c.Status.Asked = nil, nil, vm.SizeAsk{}
-	c.Status.Rejoin, c.Status.Checkpoint = false, nil
+	c.Status.Rejoin, c.Status.Checkpoint, c.Status.Restore.DataDisks = false, nil, nil
 	c.Status.Size = vm.MachineSize{VCPUs: c.Status.Size.VCPUs, Memory: c.Status.Size.Memory}
 	return c
 }

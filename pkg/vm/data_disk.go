@@ -138,9 +138,11 @@ type DataDisk struct {
 	// Path is the file or device that QEMU opens; Block is set for a device.
 	Path  string `json:"path"`
 	Block bool   `json:"block,omitempty"`
+	// Layer is the ID of the layer right below a file of ours, "" for none.
+	Layer string `json:"layer,omitempty"`
 	// Identity names what is at a caller's path, by whatever path it is reached. "" for a disk by size.
 	Identity string `json:"identity,omitempty"`
-	// Size is what the guest is to see, in bytes. It only grows.
+	// Size is what the guest is to see, in bytes. It only grows, but for a restore.
 	Size int64 `json:"size"`
 	// Target is libvirt's name for the device, such as "vdc".
 	Target string `json:"target"`
@@ -151,6 +153,23 @@ type DataDisk struct {
 
 // Own tells whether the file is ours, and goes with the sandbox.
 func (d DataDisk) Own() bool { return d.Spec.Path == "" }
+
+// DataFile is where the content of a data disk of ours is.
+type DataFile struct {
+	// Path is the file that the guest writes to, Layer the ID of the layer below it, Size what the guest sees, in bytes.
+	Path  string `json:"path"`
+	Layer string `json:"layer,omitempty"`
+	Size  int64  `json:"size"`
+}
+
+// File is the disk's present one.
+func (d DataDisk) File() DataFile { return DataFile{d.Path, d.Layer, d.Size} }
+
+// WithFile is the disk with another one.
+func (d DataDisk) WithFile(f DataFile) DataDisk {
+	d.Path, d.Layer, d.Size = f.Path, f.Layer, f.Size
+	return d
+}
 
 // Differs says what of a disk is not as spec asks, "" for nothing. A disk that has grown is as it was asked for.
 func (d DataDisk) Differs(spec DataDiskSpec) string {

@@ -2,11 +2,13 @@
 
 package vm
 
-// DiskTree is root disks with what is under them. Files, layers and snapshots of one tree refer to each other and to
-// nothing of another one; at the root of it are images.
+// DiskTree is disks with what is under them. Files, layers and snapshots of one tree refer to each other and to
+// nothing of another one; at the root of it are images, or nothing.
 type DiskTree struct {
-	// Disks are the files that guests write to.
+	// Disks are root disks.
 	Disks []Disk `json:"disks,omitempty"`
+	// DataDisks are those that were attached by name, in the tree of a sandbox alone.
+	DataDisks []DataDisk `json:"dataDisks,omitempty"`
 	Layered
 }
 

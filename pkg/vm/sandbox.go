@@ -150,11 +150,9 @@ type SandboxStatus struct {
 	Overhead  *Resources `json:"overhead,omitempty"`
 	// Asked is what the VM's owner has asked for by Resize, for this machine of the sandbox and those after it.
 	Asked SizeAsk `json:"asked,omitzero"`
-	// DiskTree has the root disks that belong to the sandbox. They outlive containers, except
-	// those that are of one alone. Persistent disks are not among them: they have trees of their own.
+	// DiskTree has the disks that belong to the sandbox, and callers' files that are attached to it. Root disks outlive containers,
+	// except those that are of one alone. Persistent disks are not among them: they have trees of their own.
 	DiskTree
-	// DataDisks are those that were attached by name.
-	DataDisks []DataDisk `json:"dataDisks,omitempty"`
 	// NICs are those that were attached beside the network's own, oldest first.
 	NICs []AttachedNIC `json:"nics,omitempty"`
 	// NICsChanged is set once NICs were attached, detached or unlinked: from then on each machine's definition and seed

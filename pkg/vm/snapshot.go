@@ -10,15 +10,15 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// Layer is the record of one immutable file under a root disk. Layers form a tree: at its root is the image, and at the
-// ends are the disks that guests write to. A layer that no snapshot names is merged with the one above it, or removed.
+// Layer is the record of one immutable file under a disk. Layers form a tree: at its root is the image of a root disk, or nothing
+// of a data disk, and at the ends are the disks that guests write to. A layer that no snapshot names is merged with the one above it, or removed.
 type Layer struct {
 	// ID is random, 32 lower-case hex digits.
 	ID   string `json:"id"`
 	Path string `json:"path"`
-	// Parent is the ID of the layer below, "" for the image.
+	// Parent is the ID of the layer below, "" for the image, or for none.
 	Parent string `json:"parent,omitempty"`
-	// The image at the root of the tree.
+	// The image at the root of the tree; "" under data disks.
 	ImageID       string     `json:"imageID"`
 	Backing       string     `json:"backing"`
 	BackingFormat DiskFormat `json:"backingFormat"`
@@ -82,6 +82,9 @@ type Snapshot struct {
 	// MemoryGone is set once the memory was given back with the sandbox: what is left is that of a snapshot of the disk.
 	MemoryGone bool         `json:"memoryGone,omitempty"`
 	Disk       SnapshotDisk `json:"disk"`
+	// DataDisks are the data disks that are in it beside the root disk. LeftOut names those that the guest could write to and that are not.
+	DataDisks []SnapshotPart `json:"dataDisks,omitempty"`
+	LeftOut   []string       `json:"leftOut,omitempty"`
 	// Checkpoint is set for one that a checkpoint is made of, and nobody asked for by name: where that is written.
 	Checkpoint *CheckpointFolder `json:"checkpoint,omitempty"`
 }
@@ -92,7 +95,7 @@ type SnapshotMemory struct {
 	Size int64 `json:"size"`
 	// Machine is the size of the machine that it is of.
 	Machine MachineSize `json:"machine"`
-	// DataDisks are the data disks that the machine had, which are not part of the snapshot: the guest can only read them.
+	// DataDisks are the data disks that the machine had and that are not part of the snapshot: the guest can only read them.
 	DataDisks []SnapshotDataDisk `json:"dataDisks,omitempty"`
 }
 
@@ -117,6 +120,19 @@ type SnapshotDisk struct {
 	Size int64 `json:"size"`
 }
 
+// SnapshotPart is a data disk of a snapshot.
+type SnapshotPart struct {
+	// DiskID is the disk's; Name, Serial and Target are what it was attached as.
+	DiskID string `json:"diskID"`
+	Name   string `json:"name"`
+	Serial string `json:"serial"`
+	Target string `json:"target"`
+	// Layer, Next and Size are as in SnapshotDisk.
+	Layer string `json:"layer"`
+	Next  string `json:"next,omitempty"`
+	Size  int64  `json:"size"`
+}
+
 // SnapshotRequest is what the caller of CreateSnapshot asks for.
 type SnapshotRequest struct {
 	Name, Description string
@@ -138,7 +154,7 @@ type SnapshotInfo struct {
 	ParentName string
 	// Current: it is what the VM was at last, by taking or restoring it.
 	Current bool
-	// Used is the bytes that its own layer takes on the host; what other snapshots have below it is not counted.
+	// Used is the bytes that its own layers take on the host; what other snapshots have below them is not counted.
 	Used uint64
 }
 
@@ -152,10 +168,19 @@ type RestoreIntent struct {
 	// Was is the disk before, which is put back if the snapshot's VM cannot be started; Next is the disk after.
 	Was  Disk `json:"was"`
 	Next Disk `json:"next"`
+	// DataDisks are the data disks that are put back with it.
+	DataDisks []RestoredPart `json:"dataDisks,omitempty"`
 	// Memory: the guest goes on in the memory of the snapshot; else it boots.
 	Memory bool `json:"memory,omitempty"`
 	// Paused: the guest's CPUs stay halted.
 	Paused bool `json:"paused,omitempty"`
+}
+
+// RestoredPart is a data disk of a restore, before and after it.
+type RestoredPart struct {
+	DiskID string   `json:"diskID"`
+	Was    DataFile `json:"was"`
+	Next   DataFile `json:"next"`
 }
 
 // RestoreRequest is what the caller of RestoreSnapshot asks for.
@@ -167,10 +192,24 @@ type RestoreRequest struct {
 	DiskOnly bool
 }
 
-// Snapshotting is what the hypervisor is to do to a running machine: from now on it writes to Next on top of Disk, and
+// Snapshotting is what the hypervisor is to do to a running machine: from one moment on it writes to other files, and
 // its memory of that moment goes to the file Memory, "" for none.
 type Snapshotting struct {
-	Disk, Next, Memory string
+	Disks  []Switch
+	Memory string
+}
+
+// Switch has a machine write to Next, on top of Disk, which it writes to now.
+type Switch struct {
+	Disk, Next string
+}
+
+// DiskFiles are the files of a disk in a definition: Path, and those below it, nearest first.
+type DiskFiles struct {
+	// Target is libvirt's name for the disk, "" for the one to boot from.
+	Target  string
+	Path    string
+	Backing []BackingFile
 }
 
 // Awoken is a machine that goes on in the memory of a snapshot, its CPUs still halted.

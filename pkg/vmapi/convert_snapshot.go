@@ -65,6 +65,10 @@ func snapshotOf(info vm.SnapshotInfo) *vmletv1.Snapshot {
 		DiskSizeBytes: info.Disk.Size,
 		DiskUsedBytes: int64(info.Used),
 		MemoryGone:    info.MemoryGone,
+		LeftOut:       info.LeftOut,
+	}
+	for _, part := range info.DataDisks {
+		out.DataDisks = append(out.DataDisks, &vmletv1.SnapshotDataDisk{Name: part.Name, SizeBytes: part.Size})
 	}
 	if info.Memory != nil {
 		out.Memory, out.MemoryBytes = true, info.Memory.Size

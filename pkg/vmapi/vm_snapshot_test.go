@@ -22,6 +22,7 @@ var snapshotTaken = vm.SnapshotInfo{
 		ID: "1", Name: "a", Description: "why", State: vm.SnapshotReady, CreatedAt: time.Unix(5, 6), ContainerID: "c",
 		Consistency: vm.ConsistencyMemory, Paused: 12 * time.Millisecond,
 		Memory: &vm.SnapshotMemory{Size: 7}, Disk: vm.SnapshotDisk{Size: 8},
+		DataDisks: []vm.SnapshotPart{{Name: "data", Size: 10}}, LeftOut: []string{"raw"},
 	},
 	SandboxID: "s", ParentName: "p", Current: true, Used: 9,
 }
@@ -30,6 +31,7 @@ var snapshotTold = &vmletv1.Snapshot{
 	Name: "a", PodSandboxId: "s", Description: "why", State: vmletv1.SnapshotState_SNAPSHOT_STATE_READY, CreatedAt: 5e9 + 6,
 	Parent: "p", Current: true, ContainerId: "c", Consistency: vmletv1.SnapshotConsistency_SNAPSHOT_CONSISTENCY_MEMORY,
 	PauseMs: 12, Memory: true, MemoryBytes: 7, DiskSizeBytes: 8, DiskUsedBytes: 9,
+	DataDisks: []*vmletv1.SnapshotDataDisk{{Name: "data", SizeBytes: 10}}, LeftOut: []string{"raw"},
 }
 
 func (v vms) CreateSnapshot(_ context.Context, ref string, req vm.SnapshotRequest) (vm.SnapshotInfo, error) {

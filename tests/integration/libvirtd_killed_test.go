@@ -138,6 +138,28 @@ func (d *doomed) calls() []doomedCall {
 			after:  func() { d.disk().holds("later"); d.disk().only() },
 		},
 		{
+			name: "take a snapshot of a data disk", finished: codes.AlreadyExists,
+			before: func() { d.withData("now") },
+			call:   func() error { _, err := d.disk().take("new", false); return err },
+			after: func() {
+				d.disk().holdBoth("now")
+				d.disk().mustRemove("new")
+				d.withoutData()
+			},
+		},
+		{
+			name:   "restore a snapshot of a data disk",
+			before: func() { d.withData("kept"); d.disk().mustTake("kept", true); d.disk().writeBoth("gone") },
+			call:   func() error { return d.disk().restore("kept") },
+			after:  func() { d.disk().holdBoth("kept"); d.disk().mustRemove("kept"); d.withoutData() },
+		},
+		{
+			name: "delete a snapshot of a data disk", finished: codes.NotFound,
+			before: func() { d.withData("now"); d.disk().mustTake("new", false); d.disk().writeBoth("later") },
+			call:   func() error { return d.disk().remove("new") },
+			after:  func() { d.disk().holdBoth("later"); d.withoutData() },
+		},
+		{
 			name: "attach a NIC",
 			call: d.attachNIC,
 			after: func() {
@@ -226,6 +248,24 @@ func (d *doomed) attachNIC() error {
 func (d *doomed) attachDisk() error {
 	_, err := d.node.VMs.AttachDisk(d.t.Context(), bySize("data", 8*mib))
 	return err
+}
+
+// withData attaches a data disk, and writes to it and the root disk.
+func (d *doomed) withData(text string) {
+	d.t.Helper()
+	d.disk().mustAttachData("data", 8*mib)
+	d.disk().writeBoth(text)
+}
+
+// withoutData takes it away: nothing is left of it, nor of snapshots.
+func (d *doomed) withoutData() {
+	d.t.Helper()
+	d.disk().onlyWith(1)
+	if err := d.disk().detachData("data", true); err != nil {
+		d.t.Error(err)
+	}
+	d.hasNoDisk()
+	d.disk().only()
 }
 
 // hasDisk proves that the data disk is there with a size, by guest, host and record, and takes it away.

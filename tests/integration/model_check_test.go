@@ -151,7 +151,11 @@ func (v *modelVM) checkFiles() {
 			memories++
 		}
 	}
-	want := fmt.Sprintf("%d layers with the disk, %d memories, %d data disks", len(v.layers.layers)+1, memories, len(v.disks))
+	ofDisks := len(v.disks)
+	for _, d := range v.disks {
+		ofDisks += len(d.layers.layers)
+	}
+	want := fmt.Sprintf("%d layers with the disk, %d memories, %d data disks with their layers", len(v.layers.layers)+1, memories, ofDisks)
 	v.m.node.Eventually(time.Minute, func() error { // layers are tidied behind calls
 		roots, saved, data := 0, 0, 0
 		for _, name := range v.m.node.SandboxFiles(v.pod.SandboxID) {
@@ -164,7 +168,7 @@ func (v *modelVM) checkFiles() {
 				data++
 			}
 		}
-		if got := fmt.Sprintf("%d layers with the disk, %d memories, %d data disks", roots, saved, data); got != want {
+		if got := fmt.Sprintf("%d layers with the disk, %d memories, %d data disks with their layers", roots, saved, data); got != want {
 			return fmt.Errorf("step %d: %s has %s, want %s: %v", len(v.m.trail), v.name, got, want, v.m.node.SandboxFiles(v.pod.SandboxID))
 		}
 		if v.state.down() {
@@ -174,35 +178,40 @@ func (v *modelVM) checkFiles() {
 	})
 }
 
-// checkChain compares what libvirt has under the root disk with what vmlet tells.
+// checkChain compares what libvirt has under the disks with what vmlet tells.
 func (v *modelVM) checkChain() error {
 	var dom libvirtxml.Domain
 	if err := dom.Unmarshal(harness.Virsh(v.m.t, "dumpxml", v.pod.DomainName())); err != nil {
 		return err
 	}
-	var live []string
+	live := map[string][]string{}
 	for _, disk := range dom.Devices.Disks {
-		if disk.Boot == nil {
-			continue
-		}
-		live = append(live, disk.Source.File.File)
+		files := []string{disk.Source.File.File}
 		for at := disk.BackingStore; at != nil && at.Source != nil && at.Source.File != nil; at = at.BackingStore {
-			live = append(live, at.Source.File.File)
+			files = append(files, at.Source.File.File)
 		}
+		live[disk.Serial] = files
 	}
-	if len(live) != v.layers.depth()+2 { // with the disk, and the image
-		return fmt.Errorf("step %d: %s is on %d layers: %v, want %d", len(v.m.trail), v.name, len(live)-2, live, v.layers.depth())
+	if has := live["root"]; len(has) != v.layers.depth()+2 { // with the disk, and the image
+		return fmt.Errorf("step %d: %s is on %d layers: %v, want %d", len(v.m.trail), v.name, len(has)-2, has, v.layers.depth())
+	}
+	for _, name := range v.attachedDisks() {
+		if has := live[name]; len(has) != v.disks[name].layers.depth()+1 {
+			return fmt.Errorf("step %d: disk %s of %s is on %v, want %d layers", len(v.m.trail), name, v.name, has, v.disks[name].layers.depth())
+		}
 	}
 	resp, err := v.m.node.VMs.ListVMDisks(v.m.t.Context(), &vmletv1.ListVMDisksRequest{Vm: v.pod.SandboxID})
 	if err != nil {
 		return err
 	}
-	var told []string
-	for _, layer := range resp.GetDisks()[0].GetLayers() {
-		told = append(told, layer.GetPath())
-	}
-	if !slices.Equal(told, live) {
-		return fmt.Errorf("step %d: %s has the chain %v, and vmlet tells %v", len(v.m.trail), v.name, live, told)
+	for _, disk := range resp.GetDisks() {
+		var told []string
+		for _, layer := range disk.GetLayers() {
+			told = append(told, layer.GetPath())
+		}
+		if has := live[disk.GetSerial()]; has != nil && !slices.Equal(told, has) {
+			return fmt.Errorf("step %d: disk %s of %s has the chain %v, and vmlet tells %v", len(v.m.trail), disk.GetName(), v.name, has, told)
+		}
 	}
 	return nil
 }

@@ -60,6 +60,8 @@ type modelSnapshot struct {
 	files  map[string]string
 	layer  *layerNode
 	memory bool
+	// data are the data disks that are in it, by name.
+	data map[string]modelPart
 	// Of one with memory: what is in it, and what it is of.
 	kept, boot, container string
 	size                  modelSize
@@ -70,6 +72,16 @@ type modelDisk struct {
 	size     int64
 	text     string
 	attached bool
+	// target is its place in the machine while it is attached, layers is what is under it.
+	target string
+	layers layerTree
+}
+
+// modelPart is what a snapshot should have of a data disk.
+type modelPart struct {
+	size         int64
+	text, target string
+	layer        *layerNode
 }
 
 func newModelVM(m *model, name string) *modelVM {
@@ -177,15 +189,16 @@ func (v *modelVM) snapshot() {
 	}
 	memory := !v.state.down() && rapid.Bool().Draw(v.m.rt, "memory")
 	v.m.tell("%s, memory: %v", name, memory)
-	if memory && len(v.attachedDisks()) > 0 { // which it can write to
-		v.m.refused("take snapshot "+name, codes.FailedPrecondition, v.take(name, true))
-		return
-	}
 	v.m.must("take snapshot "+name, v.take(name, memory), codes.AlreadyExists)
-	v.snaps[name] = &modelSnapshot{
+	snap := &modelSnapshot{
 		files: maps.Clone(v.files), layer: v.layers.snapshot(), memory: memory, kept: v.memory, boot: v.boot,
-		container: v.pod.ContainerID, size: v.size,
+		container: v.pod.ContainerID, size: v.size, data: map[string]modelPart{},
 	}
+	for _, disk := range v.attachedDisks() {
+		d := v.disks[disk]
+		snap.data[disk] = modelPart{size: d.size, text: d.text, target: d.target, layer: d.layers.snapshot()}
+	}
+	v.snaps[name] = snap
 }
 
 func (v *modelVM) take(name string, memory bool) func(ctx context.Context) error {
@@ -209,14 +222,33 @@ func (v *modelVM) restore() {
 		v.m.refused("restore the memory of another machine, "+name, codes.FailedPrecondition, restore)
 		return
 	}
+	if v.lacks(snap, memory) {
+		v.m.refused("restore without its disks, "+name, codes.FailedPrecondition, restore)
+		return
+	}
 	v.m.must("restore "+name, restore)
 	v.restored(snap, memory)
+}
+
+// lacks says whether a data disk of a snapshot is not there, or for its memory not where it was.
+func (v *modelVM) lacks(snap *modelSnapshot, memory bool) bool {
+	for name, part := range snap.data {
+		if d := v.disks[name]; !d.attached || memory && d.target != part.target {
+			return true
+		}
+	}
+	return false
 }
 
 // restored is the VM after a restore.
 func (v *modelVM) restored(snap *modelSnapshot, memory bool) {
 	v.layers.restore(snap.layer)
 	v.files = maps.Clone(snap.files)
+	for name, part := range snap.data {
+		d := v.disks[name]
+		d.size, d.text = part.size, part.text
+		d.layers.restore(part.layer)
+	}
 	if v.state.down() {
 		return
 	}
@@ -236,9 +268,12 @@ func (v *modelVM) delete(name string) {
 		_, err := v.m.node.VMs.DeleteSnapshot(ctx, &vmletv1.DeleteSnapshotRequest{Vm: v.pod.SandboxID, Name: name})
 		return err
 	}, codes.NotFound)
-	gone := v.snaps[name].layer
+	gone := v.snaps[name]
 	delete(v.snaps, name)
-	v.layers.forget(gone)
+	v.layers.forget(gone.layer)
+	for disk, part := range gone.data {
+		v.disks[disk].layers.forget(part.layer)
+	}
 }
 
 func (v *modelVM) canDetachNIC() bool { return len(v.nics) > 0 && v.state != vmPaused }
@@ -305,8 +340,28 @@ func (v *modelVM) attachDisk() {
 		})
 		return err
 	})
-	disk.attached = true
+	disk.attached, disk.target = true, v.freeTarget()
 	v.disks[name] = disk
+}
+
+// freeTarget is where the next disk that is attached has its place.
+func (v *modelVM) freeTarget() string {
+	for letter := 'c'; ; letter++ {
+		target := "vd" + string(letter)
+		if !slices.ContainsFunc(v.attachedDisks(), func(name string) bool { return v.disks[name].target == target }) {
+			return target
+		}
+	}
+}
+
+// heldDisk says whether a snapshot has the content of a disk.
+func (v *modelVM) heldDisk(name string) bool {
+	for _, snap := range v.snaps {
+		if _, has := snap.data[name]; has {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *modelVM) writeDisk() {
@@ -330,10 +385,15 @@ func (v *modelVM) detachDisk() {
 }
 
 func (v *modelVM) dropDisk(name string, remove bool) {
-	v.m.must("detach disk "+name, func(ctx context.Context) error {
+	detach := func(ctx context.Context) error {
 		_, err := v.m.node.VMs.DetachDisk(ctx, &vmletv1.DetachDiskRequest{Vm: v.pod.SandboxID, Name: name, Delete: remove, WaitMs: time.Minute.Milliseconds()})
 		return err
-	}, codes.NotFound)
+	}
+	if remove && v.heldDisk(name) {
+		v.m.refused("delete disk "+name, codes.FailedPrecondition, detach)
+		return
+	}
+	v.m.must("detach disk "+name, detach, codes.NotFound)
 	if v.disks[name].attached = false; remove {
 		delete(v.disks, name)
 	}

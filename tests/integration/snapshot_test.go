@@ -256,19 +256,20 @@ func TestAChainOfThirtySnapshots(t *testing.T) {
 }
 
 // TestKilledAtEveryStepOfASnapshot: vmlet is killed at each failpoint that taking, restoring and deleting a snapshot
-// passes. Its next life finishes what was begun, or undoes it; the call can be repeated, and the disk is what it was.
+// passes. Its next life finishes what was begun, or undoes it; the call can be repeated, and the root disk and a data disk are what they were.
 func TestKilledAtEveryStepOfASnapshot(t *testing.T) {
 	k := newKiller(t)
 	node := harness.StartNode(t, k.watched())
 	k.node = node
 	s := newSnapshotted(t, node, "killed")
-	s.write("kept")
+	s.mustAttachData("data", 8*mib)
+	s.writeBoth("kept")
 	s.mustTake("kept", true)
 	k.survives(s.Running, []killedCall{
-		{"take", func() { s.write("now") }, func() error { _, err := s.take("new", true); return err }, func() { s.holds("now"); s.mustRemove("new") }},
-		{"restore", func() { s.write("gone") }, func() error { return s.restore("kept") }, func() { s.holds("kept") }},
-		{"delete", func() { s.write("now"); s.mustTake("new", true); s.write("later") }, func() error { return s.remove("new") }, func() { s.holds("later") }},
+		{"take", func() { s.writeBoth("now") }, func() error { _, err := s.take("new", true); return err }, func() { s.holdBoth("now"); s.mustRemove("new") }},
+		{"restore", func() { s.writeBoth("gone") }, func() error { return s.restore("kept") }, func() { s.holdBoth("kept") }},
+		{"delete", func() { s.writeBoth("now"); s.mustTake("new", true); s.writeBoth("later") }, func() error { return s.remove("new") }, func() { s.holdBoth("later") }},
 	})
 	s.mustRemove("kept")
-	s.only()
+	s.onlyWith(1)
 }

@@ -69,11 +69,10 @@ type fakeDomain struct {
 	saving bool
 	// progress is what Progress tells.
 	progress vm.Progress
-	// chain are the files of the boot disk that QEMU has open.
-	chain []string
-	last  *vm.LastShutdown
-	live  []fakeDisk
-	size  vm.LiveSize
+	last     *vm.LastShutdown
+	// live are the disks of the running machine, with the files that QEMU has open.
+	live []fakeDisk
+	size vm.LiveSize
 }
 
 // firstPID is above the largest pid_max of Linux (2^22): no test that signals the

@@ -71,6 +71,8 @@ func (h *Hypervisor) AttachDisk(ctx context.Context, id string, disk vm.MachineD
 				return fmt.Errorf("the machine of sandbox %s has another disk at %s: %w", id, disk.Target, errdefs.ErrAlreadyExists)
 			case i < 0 && h.diskPorts > 0 && len(d.live) >= h.diskPorts:
 				return fmt.Errorf("the machine of sandbox %s has no free port: %w", id, errdefs.ErrResourceExhausted)
+			case i < 0 && h.locked(disk) != nil:
+				return fmt.Errorf("AttachDisk: domain of sandbox %s: %w", id, h.locked(disk))
 			case i < 0:
 				d.live = append(d.live, fakeDisk{MachineDisk: disk})
 			}

@@ -24,8 +24,10 @@ func (h *Hypervisor) Snapshot(ctx context.Context, id string, what vm.Snapshotti
 // snapshot takes it at once. The mutex is held.
 func (h *Hypervisor) snapshot(d *fakeDomain, what vm.Snapshotting) error {
 	id := d.machine.SandboxID
-	if len(d.chain) == 0 || d.chain[0] != what.Disk {
-		return refused(id, "no disk of the machine is "+what.Disk)
+	for _, disk := range what.Disks {
+		if d.writing(disk.Disk) == nil {
+			return refused(id, "no disk of the machine is "+disk.Disk)
+		}
 	}
 	if what.Memory != "" {
 		if d.machine.Share != "" && !d.shareAway {
@@ -39,8 +41,39 @@ func (h *Hypervisor) snapshot(d *fakeDomain, what vm.Snapshotting) error {
 			return err
 		}
 	}
-	d.chain = append([]string{what.Next}, d.chain...)
+	for _, disk := range what.Disks {
+		live := d.writing(disk.Disk)
+		live.setChain(append([]string{disk.Next}, live.chain()...))
+	}
 	redefine(d)
+	return nil
+}
+
+// chain are the files of a disk, the one that is written to first.
+func (disk fakeDisk) chain() []string { return append([]string{disk.Path}, pathsOf(disk.Backing)...) }
+
+func (disk *fakeDisk) setChain(files []string) {
+	formats := map[string]vm.DiskFormat{}
+	for _, b := range disk.Backing {
+		formats[b.Path] = b.Format
+	}
+	disk.Path, disk.Format, disk.Backing = files[0], vm.FormatQCOW2, nil
+	for _, path := range files[1:] {
+		b := vm.BackingFile{Path: path, Format: vm.FormatQCOW2}
+		if format, had := formats[path]; had {
+			b.Format = format
+		}
+		disk.Backing = append(disk.Backing, b)
+	}
+}
+
+// writing finds the disk of a running machine that is written to at a path.
+func (d *fakeDomain) writing(path string) *fakeDisk {
+	for i := range d.live {
+		if d.live[i].Path == path && !d.live[i].ReadOnly {
+			return &d.live[i]
+		}
+	}
 	return nil
 }
 
@@ -58,19 +91,21 @@ func (h *Hypervisor) SetSaving(id string, is bool) {
 	h.withActive(id, func(d *fakeDomain) { d.saving = is })
 }
 
-// DefineBootDisk implements lifecycle.Hypervisor.
-func (h *Hypervisor) DefineBootDisk(ctx context.Context, id, path string, backing []vm.BackingFile) error {
-	return h.callDomain(ctx, "DefineBootDisk", id, func(d *fakeDomain) error {
+// DefineDisks implements lifecycle.Hypervisor.
+func (h *Hypervisor) DefineDisks(ctx context.Context, id string, disks []vm.DiskFiles) error {
+	return h.callDomain(ctx, "DefineDisks", id, func(d *fakeDomain) error {
 		if d.state.Active() {
 			return refused(id, "it is active")
 		}
-		disks := slices.Clone(d.machine.Disks)
-		for i := range disks {
-			if disks[i].Boot {
-				disks[i].Path, disks[i].Backing = path, slices.Clone(backing)
+		defined := slices.Clone(d.machine.Disks)
+		for i := range defined {
+			for _, files := range disks {
+				if files.Target == "" && defined[i].Boot || files.Target != "" && defined[i].Target == files.Target {
+					defined[i].Path, defined[i].Backing = files.Path, slices.Clone(files.Backing)
+				}
 			}
 		}
-		d.machine.Disks = disks
+		d.machine.Disks = defined
 		return nil
 	})
 }
@@ -153,28 +188,42 @@ func (h *Hypervisor) SavedMachine(ctx context.Context, memory string) (string, e
 // Adopt implements lifecycle.Hypervisor: what is saved with memory is the ID of its sandbox.
 func (*Hypervisor) Adopt(_ string, m vm.Machine, _ []vm.NIC) (string, error) { return m.SandboxID, nil }
 
-// Chain implements lifecycle.Hypervisor.
-func (h *Hypervisor) Chain(ctx context.Context, id string) (files []string, err error) {
-	err = h.callActive(ctx, "Chain", id, func(d *fakeDomain) error {
-		files = slices.Clone(d.chain)
+// Chains implements lifecycle.Hypervisor.
+func (h *Hypervisor) Chains(ctx context.Context, id string) (all [][]string, err error) {
+	err = h.callActive(ctx, "Chains", id, func(d *fakeDomain) error {
+		for _, disk := range d.live {
+			if disk.Boot {
+				all = append([][]string{disk.chain()}, all...)
+			} else {
+				all = append(all, disk.chain())
+			}
+		}
 		return nil
 	})
-	return files, err
+	return all, err
 }
 
 // PullLayer implements lifecycle.Hypervisor.
-func (h *Hypervisor) PullLayer(ctx context.Context, id, base string) error {
+func (h *Hypervisor) PullLayer(ctx context.Context, id, path, base string) error {
 	return h.callActive(ctx, "PullLayer", id, func(d *fakeDomain) error {
-		at := slices.Index(d.chain, base)
+		disk := d.writing(path)
+		if disk == nil {
+			return refused(id, "no disk of the machine is "+path)
+		}
+		chain := disk.chain()
+		at := slices.Index(chain, base)
+		if base == "" {
+			at = len(chain)
+		}
 		if at < 1 {
 			return refused(id, base+" is not below the disk")
 		}
 		h.disks.mu.Lock()
 		defer h.disks.mu.Unlock()
-		if err := h.disks.pull(d.chain[0], base); err != nil {
+		if err := h.disks.pull(path, base); err != nil {
 			return err
 		}
-		d.chain = append([]string{d.chain[0]}, d.chain[at:]...)
+		disk.setChain(append([]string{path}, chain[at:]...))
 		redefine(d)
 		return nil
 	})
@@ -183,18 +232,21 @@ func (h *Hypervisor) PullLayer(ctx context.Context, id, base string) error {
 // CommitLayer implements lifecycle.Hypervisor.
 func (h *Hypervisor) CommitLayer(ctx context.Context, id, from, into string) error {
 	return h.callActive(ctx, "CommitLayer", id, func(d *fakeDomain) error {
-		at := slices.Index(d.chain, from)
-		if at < 0 {
+		i := slices.IndexFunc(d.live, func(disk fakeDisk) bool { return slices.Contains(disk.chain(), from) })
+		if i < 0 {
 			return nil
 		}
-		if at == 0 || at+1 >= len(d.chain) || d.chain[at+1] != into {
+		disk := &d.live[i]
+		chain := disk.chain()
+		at := slices.Index(chain, from)
+		if at == 0 || at+1 >= len(chain) || chain[at+1] != into {
 			return refused(id, from+" is not right above "+into+", below the disk")
 		}
 		h.disks.mu.Lock()
 		defer h.disks.mu.Unlock()
 		h.disks.commit(from, into)
-		h.disks.rebase(d.chain[at-1], into)
-		d.chain = slices.Delete(slices.Clone(d.chain), at, at+1)
+		h.disks.rebase(chain[at-1], into)
+		disk.setChain(slices.Delete(chain, at, at+1))
 		redefine(d)
 		return nil
 	})
@@ -224,16 +276,8 @@ func (h *Hypervisor) start(id string, d *fakeDomain, how string) error {
 	for _, nic := range d.machine.NICs {
 		d.nics[nic.Tap] = nic
 	}
-	d.live, d.chain = disksOf(d.machine), nil
+	d.live = disksOf(d.machine)
 	d.size = bootSize(d.machine)
-	for _, disk := range d.machine.Disks {
-		if disk.Boot {
-			d.chain = append(d.chain, disk.Path)
-			for _, b := range disk.Backing {
-				d.chain = append(d.chain, b.Path)
-			}
-		}
-	}
 	// As of libvirt 9.0; a domain with qemu-guest-agent's port gives an
 	// AgentDisconnected before, which is left out.
 	h.emit(id, vm.EventStarted, how)
@@ -243,13 +287,21 @@ func (h *Hypervisor) start(id string, d *fakeDomain, how string) error {
 
 // opens refuses to start on files that somebody else has locked.
 func (h *Hypervisor) opens(d *fakeDomain) error {
+	for _, disk := range d.machine.Disks {
+		if err := h.locked(disk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locked refuses a disk of which somebody else has locked a file.
+func (h *Hypervisor) locked(disk vm.MachineDisk) error {
 	h.disks.mu.Lock()
 	defer h.disks.mu.Unlock()
-	for _, disk := range d.machine.Disks {
-		for _, path := range append([]string{disk.Path}, pathsOf(disk.Backing)...) {
-			if err := h.disks.busy(path); err != nil {
-				return err
-			}
+	for _, path := range append([]string{disk.Path}, pathsOf(disk.Backing)...) {
+		if err := h.disks.busy(path); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -262,16 +314,14 @@ func pathsOf(files []vm.BackingFile) (paths []string) {
 	return paths
 }
 
-// redefine has the definition follow what became of the boot disk, as libvirt does.
+// redefine has the definition follow what became of the disks, as libvirt does.
 func redefine(d *fakeDomain) {
 	disks := slices.Clone(d.machine.Disks)
-	for i := range disks {
-		if !disks[i].Boot {
-			continue
-		}
-		disks[i].Path, disks[i].Backing = d.chain[0], nil
-		for _, path := range d.chain[1:] {
-			disks[i].Backing = append(disks[i].Backing, vm.BackingFile{Path: path, Format: vm.FormatQCOW2})
+	for i, defined := range disksOf(d.machine) {
+		for _, live := range d.live {
+			if live.Target == defined.Target {
+				disks[i].Path, disks[i].Backing = live.Path, slices.Clone(live.Backing)
+			}
 		}
 	}
 	d.machine.Disks = disks

@@ -21,6 +21,8 @@ type SnapshotterHost struct {
 	Image vm.BackingFile
 	// Overlay makes a qcow2 file of 1 MiB on another file, which a machine can write to, and be on, and returns its path.
 	Overlay func(t *testing.T, below vm.BackingFile) string
+	// Data makes an empty qcow2 file of 1 MiB, on which there can be others, and returns its path.
+	Data func(t *testing.T) string
 	// Memory is where memory can be saved; nothing is there.
 	Memory string
 }
@@ -47,6 +49,7 @@ func RunSnapshotter(t *testing.T, newHost func(t *testing.T) SnapshotterHost) {
 		{"a disk", aDiskIsTaken},
 		{"layers under a machine", layersUnderAMachine},
 		{"memory", memoryIsTaken},
+		{"two disks", twoDisksAreTaken},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			host := newHost(t)
@@ -78,31 +81,45 @@ func (t *snapshotTrial) begin() {
 func (t *snapshotTrial) take(disk, memory string) (next string) {
 	t.Helper()
 	next = t.host.Overlay(t.T, layer(disk))
-	t.must(t.h.Snapshot(t.Context(), t.id, vm.Snapshotting{Disk: disk, Next: next, Memory: memory}))
+	t.must(t.h.Snapshot(t.Context(), t.id, vm.Snapshotting{Disks: []vm.Switch{{Disk: disk, Next: next}}, Memory: memory}))
 	return next
 }
 
 // chain checks what the machine has open, above the image.
 func (t *snapshotTrial) chain(want ...string) {
 	t.Helper()
-	have, err := t.h.Chain(t.Context(), t.id)
+	t.chains(append(want, t.host.Image.Path))
+}
+
+// chains checks what the machine has open, disk by disk, the boot disk's first.
+func (t *snapshotTrial) chains(want ...[]string) {
+	t.Helper()
+	have, err := t.h.Chains(t.Context(), t.id)
 	t.must(err)
-	if want = append(want, t.host.Image.Path); !slices.Equal(have, want) {
+	if !slices.EqualFunc(have, want, slices.Equal) {
 		t.Errorf("the machine has %q, want %q", have, want)
 	}
 }
 
+func switched(disk, next string) vm.Snapshotting {
+	return vm.Snapshotting{Disks: []vm.Switch{{Disk: disk, Next: next}}}
+}
+
+func bootFiles(path string, backing ...vm.BackingFile) []vm.DiskFiles {
+	return []vm.DiskFiles{{Path: path, Backing: backing}}
+}
+
 func noDomainToSnapshot(t *snapshotTrial) {
 	ctx := t.Context()
-	_, err := t.h.Chain(ctx, t.id)
-	t.refused("Chain", err, errdefs.ErrNotFound)
+	_, err := t.h.Chains(ctx, t.id)
+	t.refused("Chains", err, errdefs.ErrNotFound)
 	_, err = t.h.Saving(ctx, t.id)
 	t.refused("Saving", err, errdefs.ErrNotFound)
-	t.refused("Snapshot", t.h.Snapshot(ctx, t.id, vm.Snapshotting{Disk: t.root, Next: t.root}), errdefs.ErrNotFound)
-	t.refused("DefineBootDisk", t.h.DefineBootDisk(ctx, t.id, t.root, nil), errdefs.ErrNotFound)
+	t.refused("Snapshot", t.h.Snapshot(ctx, t.id, switched(t.root, t.root)), errdefs.ErrNotFound)
+	t.refused("DefineDisks", t.h.DefineDisks(ctx, t.id, bootFiles(t.root)), errdefs.ErrNotFound)
 	_, err = t.h.StartFromMemory(ctx, t.id, t.host.Memory, nil)
 	t.refused("StartFromMemory", err, errdefs.ErrNotFound)
-	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, t.host.Image.Path), errdefs.ErrNotFound)
+	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, t.root, t.host.Image.Path), errdefs.ErrNotFound)
 	t.refused("CommitLayer", t.h.CommitLayer(ctx, t.id, t.root, t.host.Image.Path), errdefs.ErrNotFound)
 }
 
@@ -110,18 +127,18 @@ func noDomainToSnapshot(t *snapshotTrial) {
 func anInactiveDomainToSnapshot(t *snapshotTrial) {
 	ctx := t.Context()
 	t.define()
-	_, err := t.h.Chain(ctx, t.id)
-	t.refused("Chain", err, errdefs.ErrFailedPrecondition)
-	t.refused("Snapshot", t.h.Snapshot(ctx, t.id, vm.Snapshotting{Disk: t.root, Next: t.root}), errdefs.ErrFailedPrecondition)
-	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, t.host.Image.Path), errdefs.ErrFailedPrecondition)
+	_, err := t.h.Chains(ctx, t.id)
+	t.refused("Chains", err, errdefs.ErrFailedPrecondition)
+	t.refused("Snapshot", t.h.Snapshot(ctx, t.id, switched(t.root, t.root)), errdefs.ErrFailedPrecondition)
+	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, t.root, t.host.Image.Path), errdefs.ErrFailedPrecondition)
 	t.refused("CommitLayer", t.h.CommitLayer(ctx, t.id, t.root, t.host.Image.Path), errdefs.ErrFailedPrecondition)
 	next := t.host.Overlay(t.T, layer(t.root))
 	for range 2 {
-		t.must(t.h.DefineBootDisk(ctx, t.id, next, []vm.BackingFile{layer(t.root), t.host.Image}))
+		t.must(t.h.DefineDisks(ctx, t.id, bootFiles(next, layer(t.root), t.host.Image)))
 	}
 	t.must(t.h.Start(ctx, t.id))
 	t.chain(next, t.root)
-	t.refused("DefineBootDisk", t.h.DefineBootDisk(ctx, t.id, t.root, []vm.BackingFile{t.host.Image}), errdefs.ErrFailedPrecondition)
+	t.refused("DefineDisks", t.h.DefineDisks(ctx, t.id, bootFiles(t.root, t.host.Image)), errdefs.ErrFailedPrecondition)
 	t.chain(next, t.root)
 }
 
@@ -132,7 +149,7 @@ func aDiskIsTaken(t *snapshotTrial) {
 	one := t.take(t.root, "")
 	t.chain(one, t.root)
 	t.state(vm.DomainPaused)
-	t.refused("Snapshot", t.h.Snapshot(t.Context(), t.id, vm.Snapshotting{Disk: t.root, Next: t.host.Overlay(t.T, layer(t.root))}), errdefs.ErrFailedPrecondition)
+	t.refused("Snapshot", t.h.Snapshot(t.Context(), t.id, switched(t.root, t.host.Overlay(t.T, layer(t.root)))), errdefs.ErrFailedPrecondition)
 	t.chain(one, t.root)
 	t.must(t.h.Resume(t.Context(), t.id))
 	two := t.take(one, "")
@@ -155,17 +172,18 @@ func layersUnderAMachine(t *snapshotTrial) {
 	top := t.take(two, "")
 	t.refused("CommitLayer of the disk", t.h.CommitLayer(ctx, t.id, top, two), errdefs.ErrFailedPrecondition)
 	t.refused("CommitLayer past a layer", t.h.CommitLayer(ctx, t.id, two, t.root), errdefs.ErrFailedPrecondition)
-	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, t.host.Memory), errdefs.ErrFailedPrecondition)
+	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, top, t.host.Memory), errdefs.ErrFailedPrecondition)
+	t.refused("PullLayer into a layer", t.h.PullLayer(ctx, t.id, two, t.root), errdefs.ErrFailedPrecondition)
 	t.chain(top, two, one, t.root)
 	for range 2 {
 		t.must(t.h.CommitLayer(ctx, t.id, two, one))
 		t.chain(top, one, t.root)
 	}
 	for range 2 {
-		t.must(t.h.PullLayer(ctx, t.id, t.root))
+		t.must(t.h.PullLayer(ctx, t.id, top, t.root))
 		t.chain(top, t.root)
 	}
-	t.must(t.h.PullLayer(ctx, t.id, t.host.Image.Path))
+	t.must(t.h.PullLayer(ctx, t.id, top, t.host.Image.Path))
 	t.chain(top)
 	t.state(vm.DomainRunning)
 }
@@ -182,11 +200,61 @@ func memoryIsTaken(t *snapshotTrial) {
 	t.refused("StartFromMemory", err, errdefs.ErrFailedPrecondition)
 	t.must(t.h.Destroy(ctx, t.id))
 	back := t.host.Overlay(t.T, layer(t.root))
-	t.must(t.h.DefineBootDisk(ctx, t.id, back, []vm.BackingFile{layer(t.root), t.host.Image}))
+	t.must(t.h.DefineDisks(ctx, t.id, bootFiles(back, layer(t.root), t.host.Image)))
 	_, err = t.h.StartFromMemory(ctx, t.id, t.host.Memory, nil)
 	t.must(err)
 	t.state(vm.DomainPaused)
 	t.chain(back, t.root)
 	t.must(t.h.Resume(ctx, t.id))
+	t.state(vm.DomainRunning)
+}
+
+// twoDisksAreTaken in one moment, or neither is; one of them has nothing below it. They come back with memory, and what is
+// under either is merged.
+func twoDisksAreTaken(t *snapshotTrial) {
+	ctx := t.Context()
+	t.begin()
+	data := t.host.Data(t.T)
+	t.must(t.h.AttachDisk(ctx, t.id, vm.MachineDisk{
+		Path: data, Format: vm.FormatQCOW2, Bus: vm.BusVirtio, ErrorPolicy: "report", Serial: "data", Target: "vdc",
+	}))
+	t.must(t.h.Resume(ctx, t.id))
+	root, image := t.root, t.host.Image.Path
+	both := func(wrong string, memory string) (string, string, error) {
+		r, d := t.host.Overlay(t.T, layer(root)), t.host.Overlay(t.T, layer(data))
+		return r, d, t.h.Snapshot(ctx, t.id, vm.Snapshotting{Disks: []vm.Switch{{Disk: root, Next: r}, {Disk: data + wrong, Next: d}}, Memory: memory})
+	}
+	_, _, err := both("-not", "")
+	t.refused("Snapshot", err, errdefs.ErrFailedPrecondition)
+	t.chains([]string{root, image}, []string{data})
+	root1, data1, err := both("", t.host.Memory)
+	t.must(err)
+	t.chains([]string{root1, root, image}, []string{data1, data})
+	t.must(t.h.Destroy(ctx, t.id))
+	root2, data2 := t.host.Overlay(t.T, layer(root)), t.host.Overlay(t.T, layer(data))
+	files := append(bootFiles(root2, layer(root), t.host.Image), vm.DiskFiles{Target: "vdc", Path: data2, Backing: []vm.BackingFile{layer(data)}},
+		vm.DiskFiles{Target: "vdx", Path: data1})
+	for range 2 {
+		t.must(t.h.DefineDisks(ctx, t.id, files))
+	}
+	_, err = t.h.StartFromMemory(ctx, t.id, t.host.Memory, nil)
+	t.must(err)
+	t.must(t.h.Resume(ctx, t.id))
+	t.chains([]string{root2, root, image}, []string{data2, data})
+	t.refused("PullLayer", t.h.PullLayer(ctx, t.id, data1, ""), errdefs.ErrFailedPrecondition)
+	for range 2 {
+		t.must(t.h.PullLayer(ctx, t.id, data2, ""))
+		t.chains([]string{root2, root, image}, []string{data2})
+	}
+	root, data = root2, data2
+	root3, data3, err := both("", "")
+	t.must(err)
+	root, data = root3, data3
+	root4, data4, err := both("", "")
+	t.must(err)
+	for range 2 {
+		t.must(t.h.CommitLayer(ctx, t.id, data3, data2))
+		t.chains([]string{root4, root3, root2, t.root, image}, []string{data4, data2})
+	}
 	t.state(vm.DomainRunning)
 }

@@ -19,6 +19,13 @@ func TestFakeSnapshotterKeepsTheContract(t *testing.T) {
 			HypervisorHost: lifecycletest.HypervisorHost{Hypervisor: h},
 			Image:          vm.BackingFile{Path: "/images/base", Format: vm.FormatRaw},
 			Memory:         "/sandboxes/one/memory",
+			Data: func(t *testing.T) string {
+				t.Helper()
+				if err := disks.CreateData(t.Context(), "/sandboxes/one/data", vm.MiB); err != nil {
+					t.Fatal(err)
+				}
+				return "/sandboxes/one/data"
+			},
 			Overlay: func(t *testing.T, below vm.BackingFile) string {
 				t.Helper()
 				made++

@@ -747,13 +747,18 @@ type Snapshot struct {
 	Memory bool `protobuf:"varint,11,opt,name=memory,proto3" json:"memory,omitempty"`
 	// Bytes that the memory takes on the node's disk.
 	MemoryBytes int64 `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	// Bytes of the disk that a guest sees.
+	// Bytes of the root disk that a guest sees.
 	DiskSizeBytes int64 `protobuf:"varint,13,opt,name=disk_size_bytes,json=diskSizeBytes,proto3" json:"disk_size_bytes,omitempty"`
-	// Bytes that what the guest wrote between the parent and this snapshot takes on the node's disk.
+	// Bytes that what the guest wrote to its disks between the parent and this snapshot takes on the node's disk.
 	DiskUsedBytes int64 `protobuf:"varint,14,opt,name=disk_used_bytes,json=diskUsedBytes,proto3" json:"disk_used_bytes,omitempty"`
 	// It had the guest's memory, which has gone with the pod sandbox that it was taken in: the disk is a persistent one, and
 	// what is left of the snapshot. Restoring it takes disk_only.
-	MemoryGone    bool `protobuf:"varint,15,opt,name=memory_gone,json=memoryGone,proto3" json:"memory_gone,omitempty"`
+	MemoryGone bool `protobuf:"varint,15,opt,name=memory_gone,json=memoryGone,proto3" json:"memory_gone,omitempty"`
+	// The data disks that are in it beside the root disk: those attached by size. They are put back with it.
+	DataDisks []*SnapshotDataDisk `protobuf:"bytes,16,rep,name=data_disks,json=dataDisks,proto3" json:"data_disks,omitempty"`
+	// Names of the disks that the guest could write to and that are not in it: those attached by path, and all where the root
+	// disk is persistent. A restore leaves them as they are.
+	LeftOut       []string `protobuf:"bytes,17,rep,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -893,6 +898,75 @@ func (x *Snapshot) GetMemoryGone() bool {
 	return false
 }
 
+func (x *Snapshot) GetDataDisks() []*SnapshotDataDisk {
+	if x != nil {
+		return x.DataDisks
+	}
+	return nil
+}
+
+func (x *Snapshot) GetLeftOut() []string {
+	if x != nil {
+		return x.LeftOut
+	}
+	return nil
+}
+
+// SnapshotDataDisk is a data disk of a snapshot.
+type SnapshotDataDisk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name that it was attached by.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Bytes that a guest sees of it.
+	SizeBytes     int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotDataDisk) Reset() {
+	*x = SnapshotDataDisk{}
+	mi := &file_vmlet_v1_snapshot_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotDataDisk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotDataDisk) ProtoMessage() {}
+
+func (x *SnapshotDataDisk) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_snapshot_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotDataDisk.ProtoReflect.Descriptor instead.
+func (*SnapshotDataDisk) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_snapshot_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SnapshotDataDisk) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapshotDataDisk) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
 var File_vmlet_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_vmlet_v1_snapshot_proto_rawDesc = "" +
@@ -930,7 +1004,7 @@ const file_vmlet_v1_snapshot_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06detach\x18\x10 \x01(\bR\x06detach\"K\n" +
 	"\x16DeleteSnapshotResponse\x121\n" +
-	"\toperation\x18\x01 \x01(\v2\x13.vmlet.v1.OperationR\toperation\"\x91\x04\n" +
+	"\toperation\x18\x01 \x01(\v2\x13.vmlet.v1.OperationR\toperation\"\xe7\x04\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\x0epod_sandbox_id\x18\x02 \x01(\tR\fpodSandboxId\x12 \n" +
@@ -949,7 +1023,14 @@ const file_vmlet_v1_snapshot_proto_rawDesc = "" +
 	"\x0fdisk_size_bytes\x18\r \x01(\x03R\rdiskSizeBytes\x12&\n" +
 	"\x0fdisk_used_bytes\x18\x0e \x01(\x03R\rdiskUsedBytes\x12\x1f\n" +
 	"\vmemory_gone\x18\x0f \x01(\bR\n" +
-	"memoryGone*\x83\x01\n" +
+	"memoryGone\x129\n" +
+	"\n" +
+	"data_disks\x18\x10 \x03(\v2\x1a.vmlet.v1.SnapshotDataDiskR\tdataDisks\x12\x19\n" +
+	"\bleft_out\x18\x11 \x03(\tR\aleftOut\"E\n" +
+	"\x10SnapshotDataDisk\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes*\x83\x01\n" +
 	"\rSnapshotState\x12\x1e\n" +
 	"\x1aSNAPSHOT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SNAPSHOT_STATE_CREATING\x10\x01\x12\x18\n" +
@@ -975,7 +1056,7 @@ func file_vmlet_v1_snapshot_proto_rawDescGZIP() []byte {
 }
 
 var file_vmlet_v1_snapshot_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_vmlet_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_vmlet_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_vmlet_v1_snapshot_proto_goTypes = []any{
 	(SnapshotState)(0),              // 0: vmlet.v1.SnapshotState
 	(SnapshotConsistency)(0),        // 1: vmlet.v1.SnapshotConsistency
@@ -990,22 +1071,24 @@ var file_vmlet_v1_snapshot_proto_goTypes = []any{
 	(*DeleteSnapshotRequest)(nil),   // 10: vmlet.v1.DeleteSnapshotRequest
 	(*DeleteSnapshotResponse)(nil),  // 11: vmlet.v1.DeleteSnapshotResponse
 	(*Snapshot)(nil),                // 12: vmlet.v1.Snapshot
-	(*Operation)(nil),               // 13: vmlet.v1.Operation
+	(*SnapshotDataDisk)(nil),        // 13: vmlet.v1.SnapshotDataDisk
+	(*Operation)(nil),               // 14: vmlet.v1.Operation
 }
 var file_vmlet_v1_snapshot_proto_depIdxs = []int32{
 	12, // 0: vmlet.v1.CreateSnapshotResponse.snapshot:type_name -> vmlet.v1.Snapshot
-	13, // 1: vmlet.v1.CreateSnapshotResponse.operation:type_name -> vmlet.v1.Operation
+	14, // 1: vmlet.v1.CreateSnapshotResponse.operation:type_name -> vmlet.v1.Operation
 	12, // 2: vmlet.v1.ListSnapshotsResponse.snapshots:type_name -> vmlet.v1.Snapshot
 	12, // 3: vmlet.v1.GetSnapshotResponse.snapshot:type_name -> vmlet.v1.Snapshot
-	13, // 4: vmlet.v1.RestoreSnapshotResponse.operation:type_name -> vmlet.v1.Operation
-	13, // 5: vmlet.v1.DeleteSnapshotResponse.operation:type_name -> vmlet.v1.Operation
+	14, // 4: vmlet.v1.RestoreSnapshotResponse.operation:type_name -> vmlet.v1.Operation
+	14, // 5: vmlet.v1.DeleteSnapshotResponse.operation:type_name -> vmlet.v1.Operation
 	0,  // 6: vmlet.v1.Snapshot.state:type_name -> vmlet.v1.SnapshotState
 	1,  // 7: vmlet.v1.Snapshot.consistency:type_name -> vmlet.v1.SnapshotConsistency
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	13, // 8: vmlet.v1.Snapshot.data_disks:type_name -> vmlet.v1.SnapshotDataDisk
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_vmlet_v1_snapshot_proto_init() }
@@ -1020,7 +1103,7 @@ func file_vmlet_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vmlet_v1_snapshot_proto_rawDesc), len(file_vmlet_v1_snapshot_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -388,16 +388,17 @@ type VMServiceClient interface {
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	// Resume lets a paused VM go on. Resuming one that runs is a success.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
-	// CreateSnapshot takes a snapshot of a VM's root disk and, if asked for, of its memory, of a VM that runs, is paused or
-	// is off. The guest runs on but for the moment that the answer tells. ALREADY_EXISTS for a name that the VM has a
-	// snapshot of; FAILED_PRECONDITION where the VM has what cannot be saved, which the message names: nothing less than
+	// CreateSnapshot takes a snapshot of a VM's root disk, of the data disks that were attached by size and, if asked for, of
+	// its memory, all of one moment, of a VM that runs, is paused or is off. The answer names the disks that are left out. The
+	// guest runs on but for the moment that the answer tells. ALREADY_EXISTS for a name that the VM has a snapshot of;
+	// FAILED_PRECONDITION where the VM has what cannot be saved, which the message names: nothing less than
 	// what was asked for is taken. It goes on when the caller goes away; one that is cut short leaves nothing.
 	CreateSnapshot(ctx context.Context, in *CreateSnapshotRequest, opts ...grpc.CallOption) (*CreateSnapshotResponse, error)
 	// ListSnapshots lists the snapshots of a VM, oldest first.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
 	// GetSnapshot returns one snapshot. NOT_FOUND if the VM has none of that name.
 	GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (*GetSnapshotResponse, error)
-	// RestoreSnapshot puts a VM back to a snapshot; what its disk has become since is given up, unless another snapshot has
+	// RestoreSnapshot puts a VM back to a snapshot; what the disks in it have become since is given up, unless another snapshot has
 	// it. With memory the guest goes on in that moment, without it boots; a VM that is off finds its disk changed when it is
 	// next started. FAILED_PRECONDITION where the snapshot is of another image's disk, or its memory of another container
 	// or machine than the VM has now. It goes on when the caller goes away or vmlet is restarted.
@@ -903,16 +904,17 @@ type VMServiceServer interface {
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	// Resume lets a paused VM go on. Resuming one that runs is a success.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
-	// CreateSnapshot takes a snapshot of a VM's root disk and, if asked for, of its memory, of a VM that runs, is paused or
-	// is off. The guest runs on but for the moment that the answer tells. ALREADY_EXISTS for a name that the VM has a
-	// snapshot of; FAILED_PRECONDITION where the VM has what cannot be saved, which the message names: nothing less than
+	// CreateSnapshot takes a snapshot of a VM's root disk, of the data disks that were attached by size and, if asked for, of
+	// its memory, all of one moment, of a VM that runs, is paused or is off. The answer names the disks that are left out. The
+	// guest runs on but for the moment that the answer tells. ALREADY_EXISTS for a name that the VM has a snapshot of;
+	// FAILED_PRECONDITION where the VM has what cannot be saved, which the message names: nothing less than
 	// what was asked for is taken. It goes on when the caller goes away; one that is cut short leaves nothing.
 	CreateSnapshot(context.Context, *CreateSnapshotRequest) (*CreateSnapshotResponse, error)
 	// ListSnapshots lists the snapshots of a VM, oldest first.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
 	// GetSnapshot returns one snapshot. NOT_FOUND if the VM has none of that name.
 	GetSnapshot(context.Context, *GetSnapshotRequest) (*GetSnapshotResponse, error)
-	// RestoreSnapshot puts a VM back to a snapshot; what its disk has become since is given up, unless another snapshot has
+	// RestoreSnapshot puts a VM back to a snapshot; what the disks in it have become since is given up, unless another snapshot has
 	// it. With memory the guest goes on in that moment, without it boots; a VM that is off finds its disk changed when it is
 	// next started. FAILED_PRECONDITION where the snapshot is of another image's disk, or its memory of another container
 	// or machine than the VM has now. It goes on when the caller goes away or vmlet is restarted.
