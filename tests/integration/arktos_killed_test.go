@@ -10,9 +10,11 @@ import (
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
-// TestArktosVMCallsKilledAtEveryStep: vmlet is killed at each failpoint that the node agent's calls for a VM pass.
+// TestArktosVMCallsKilledAtEveryStep: vmlet is killed at the failpoints that the node agent's calls for a VM pass. They are those of the
+// use cases, so a run looks at every fourth: TestKilledAtEveryStepOfASnapshot and TestKilledAtEveryStepOfAReboot look at each.
 func TestArktosVMCallsKilledAtEveryStep(t *testing.T) {
 	k := newKiller(t)
+	k.every = 4
 	node := harness.StartNode(t, k.watched())
 	k.node = node
 	agent := newNodeAgent(t, node)
