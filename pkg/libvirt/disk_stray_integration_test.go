@@ -165,7 +165,7 @@ func (g *guest) qemuIO(device, what string) {
 func (g *guest) overlay(name, below string) string {
 	g.t.Helper()
 	path := filepath.Join(g.dir, name)
-	out, err := exec.Command("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below, path, "256M").CombinedOutput() //nolint:noctx // at once
+	out, err := exec.Command("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below, path, "256M").CombinedOutput()
 	if err = errors.Join(err, os.Chmod(path, 0o666)); err != nil {
 		g.t.Fatalf("%v: %s", err, out)
 	}

@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	virt "libvirt.org/go/libvirt"
-	"libvirt.org/go/libvirtxml"
 )
 
 // switchBackTimeout is how long is waited at once for a guest to be back at its old file; whoever asks again goes on.
@@ -30,25 +30,48 @@ type usedNode struct {
 // middle of a snapshot: QEMU had switched to the new file, and libvirt had not taken note. What it tells of the disk is then
 // not true for as long as the machine runs, its guest's writes would go with a file that nobody seems to use, and no layer
 // could be made or merged again. What the guest wrote meanwhile is written to the old file. Unavailable while that goes on.
-func switchBack(dom *virt.Domain) error {
-	var used []usedNode
-	if answer, err := askMonitor(dom, "query-block", nil, &used); err != nil || answer.Class != "" {
+func switchBack(ctx context.Context, dom *virt.Domain) error {
+	switched, err := switchedUnseen(dom)
+	if err != nil || len(switched) == 0 {
 		return err
 	}
-	d, err := devicesOf(dom, 0) // after that: a call of libvirt's that was under way has ended by now
-	if err != nil {
+	// Not what a libvirtd that lives is about to take note of.
+	if err := pause(ctx, jobLook); err != nil {
 		return err
 	}
-	for _, disk := range d.Disks {
-		i := slices.IndexFunc(used, func(u usedNode) bool { return disk.Alias != nil && deviceID(u.Device) == disk.Alias.Name })
-		if i < 0 || disk.Device != "disk" || used[i].Inserted.File == "" || used[i].Inserted.File == pathOf(&disk) {
-			continue
-		}
-		if err := switchBackDisk(dom, used[i], disk); err != nil {
-			return fmt.Errorf("QEMU writes to %s, which libvirt does not know of since it died: go back to %s: %w", used[i].Inserted.File, pathOf(&disk), err)
+	if switched, err = switchedUnseen(dom); err != nil {
+		return err
+	}
+	for _, s := range switched {
+		if err := s.back(ctx, dom); err != nil {
+			return fmt.Errorf("QEMU writes to %s, which libvirt does not know of since it died: go back to %s: %w", s.now.Inserted.File, s.old, err)
 		}
 	}
 	return nil
+}
+
+// unseen is a disk that QEMU has switched to another file, unseen by libvirt, which knows the old one.
+type unseen struct {
+	alias, old string
+	now        usedNode
+}
+
+func switchedUnseen(dom *virt.Domain) (switched []unseen, err error) {
+	var used []usedNode
+	if answer, err := askMonitor(dom, "query-block", nil, &used); err != nil || answer.Class != "" {
+		return nil, err
+	}
+	d, err := devicesOf(dom, 0) // after that: a call of libvirt's that was under way has ended by now
+	if err != nil {
+		return nil, err
+	}
+	for _, disk := range d.Disks {
+		i := slices.IndexFunc(used, func(u usedNode) bool { return disk.Alias != nil && deviceID(u.Device) == disk.Alias.Name })
+		if i >= 0 && disk.Device == "disk" && used[i].Inserted.File != "" && used[i].Inserted.File != pathOf(&disk) {
+			switched = append(switched, unseen{disk.Alias.Name, pathOf(&disk), used[i]})
+		}
+	}
+	return switched, nil
 }
 
 // deviceID is libvirt's alias of a device, from its path in QEMU, such as /machine/peripheral/virtio-disk2/virtio-backend.
@@ -57,40 +80,50 @@ func deviceID(path string) string {
 	return id
 }
 
-func switchBackDisk(dom *virt.Domain, used usedNode, disk libvirtxml.DomainDisk) error {
+// back merges the new file into the old one, and has QEMU go on there. A job that an earlier call has begun it goes on with.
+func (u unseen) back(ctx context.Context, dom *virt.Domain) error {
 	var nodes []blockNode
 	if answer, err := askMonitor(dom, "query-named-block-nodes", map[string]any{"flat": true}, &nodes); err != nil || answer.Class != "" {
 		return err
 	}
-	i := slices.IndexFunc(nodes, func(n blockNode) bool { return n.File == pathOf(&disk) && strings.HasSuffix(n.Name, "-format") })
+	i := slices.IndexFunc(nodes, func(n blockNode) bool { return n.File == u.old && strings.HasSuffix(n.Name, "-format") })
 	if i < 0 {
 		return fmt.Errorf("QEMU does not have that file open: %w", errdefs.ErrUnavailable)
 	}
-	old, job := nodes[i].Name, "vmlet-back-"+disk.Alias.Name
-	for deadline := time.Now().Add(switchBackTimeout); ; time.Sleep(jobLook) {
+	old, job := nodes[i].Name, "vmlet-back-"+u.alias
+	ctx, cancel := context.WithTimeout(ctx, switchBackTimeout)
+	defer cancel()
+	for {
 		state, err := jobState(dom, job)
 		if err != nil {
 			return err
 		}
 		switch state {
 		case "": // not begun, or done
-			if back, err := writesTo(dom, used.Device, pathOf(&disk)); err != nil {
+			if back, err := writesTo(dom, u.now.Device, u.old); err != nil {
 				return err
 			} else if back {
-				top := slices.DeleteFunc(nodes, func(n blockNode) bool { return n.File != used.Inserted.File })
-				return dropNodes(dom, top)
+				return dropNodes(dom, slices.DeleteFunc(nodes, func(n blockNode) bool { return n.File != u.now.Inserted.File }))
 			}
-			if err := order(dom, "block-commit", map[string]any{"job-id": job, "device": used.Inserted.NodeName, "base-node": old}); err != nil {
-				return err
-			}
+			err = order(dom, "block-commit", map[string]any{"job-id": job, "device": u.now.Inserted.NodeName, "base-node": old})
 		case "ready":
-			if err := order(dom, "job-complete", map[string]any{"id": job}); err != nil {
-				return err
-			}
+			err = order(dom, "job-complete", map[string]any{"id": job})
 		}
-		if time.Now().After(deadline) {
+		if err != nil {
+			return err
+		}
+		if pause(ctx, jobLook) != nil {
 			return fmt.Errorf("it takes longer, ask again: %w", errdefs.ErrUnavailable)
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 

@@ -29,6 +29,12 @@ func (h *Hypervisor) Chains(ctx context.Context, id string) ([][]string, error) 
 			return nil, err
 		}
 		defer free(dom)
+		if err := requireActive(dom); err != nil {
+			return nil, err
+		}
+		if err := switchBack(ctx, dom); err != nil {
+			return nil, err
+		}
 		chains, err := chainsOf(dom)
 		for _, c := range chains {
 			all = append(all, c.files)
@@ -46,9 +52,6 @@ type chain struct {
 // chainsOf tells of the disks of an active machine, the boot disk first.
 func chainsOf(dom *virt.Domain) (chains []chain, err error) {
 	if err := requireActive(dom); err != nil {
-		return nil, err
-	}
-	if err := switchBack(dom); err != nil {
 		return nil, err
 	}
 	d, err := devicesOf(dom, 0)

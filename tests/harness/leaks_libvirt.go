@@ -20,7 +20,7 @@ func ofLibvirt() string {
 		{"sh", "-c", "tail -n 3 " + filepath.Join(LibvirtdDir(), "log", "qemu", "vmlet-*.log")},
 	} {
 		b.WriteString("$ " + strings.Join(command, " ") + "\n")
-		out, err := exec.Command(command[0], command[1:]...).CombinedOutput() //nolint:gosec,noctx // our own words
+		out, err := exec.Command(command[0], command[1:]...).CombinedOutput() //nolint:noctx // our own words
 		b.Write(out)
 		if err != nil {
 			b.WriteString(err.Error() + "\n")

@@ -260,7 +260,7 @@ func (d *doomed) withData(text string) {
 // withoutData takes it away: nothing is left of it, nor of snapshots.
 func (d *doomed) withoutData() {
 	d.t.Helper()
-	d.disk().onlyWith(1)
+	d.disk().onlyWithData()
 	if err := d.disk().detachData("data", true); err != nil {
 		d.t.Error(err)
 	}

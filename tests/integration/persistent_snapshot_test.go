@@ -189,7 +189,7 @@ func TestSnapshotsOfAPersistentDisk(t *testing.T) {
 
 	k.next()
 	k.holds("two")
-	if out := runAsUser(t, k.node, t.TempDir(), "vmletctl snapshot ls test/keeps"); !strings.Contains(plain(out), "memory yes disk crash SIZE gone TIME") {
+	if out := runAsUser(t, k.node, t.TempDir(), "vmletctl snapshot ls test/keeps"); !strings.Contains(plain(out), "memory yes disk crash SIZE - - gone TIME") {
 		t.Errorf("vmletctl snapshot ls:\n%s", out)
 	} else {
 		t.Log(out)

@@ -46,8 +46,8 @@ func (s snapshotted) holdBoth(text string) {
 	}
 }
 
-// onlyWith is only for a VM that has data disks of ours, one file for each.
-func (s snapshotted) onlyWith(disks int) {
+// onlyWithData is only for a VM that has a data disk of ours: one file is left of it.
+func (s snapshotted) onlyWithData() {
 	s.t.Helper()
 	s.only()
 	s.node.Eventually(time.Minute, func() error {
@@ -57,8 +57,8 @@ func (s snapshotted) onlyWith(disks int) {
 				data = append(data, name)
 			}
 		}
-		if len(data) != disks {
-			return fmt.Errorf("the sandbox holds %v, of %d disks", data, disks)
+		if len(data) != 1 {
+			return fmt.Errorf("the sandbox holds %v, of one disk", data)
 		}
 		return nil
 	})
@@ -184,7 +184,7 @@ func (w *diskWorld) pausedWith(s snapshotted) {
 	s.mustRemove("memory")
 	s.mustRemove("paused")
 	s.holdBoth("five")
-	s.onlyWith(1)
+	s.onlyWithData()
 	if n := len(w.disk("data").GetLayers()); n != 1 {
 		w.t.Errorf("%d layers are under the data disk", n-1)
 	}
@@ -212,5 +212,5 @@ func (w *diskWorld) withoutAGuest(s snapshotted) {
 	s.Start()
 	s.WaitReady()
 	s.holdBoth("five")
-	s.onlyWith(1)
+	s.onlyWithData()
 }

@@ -271,5 +271,5 @@ func TestKilledAtEveryStepOfASnapshot(t *testing.T) {
 		{"delete", func() { s.writeBoth("now"); s.mustTake("new", true); s.writeBoth("later") }, func() error { return s.remove("new") }, func() { s.holdBoth("later") }},
 	})
 	s.mustRemove("kept")
-	s.onlyWith(1)
+	s.onlyWithData()
 }

@@ -50,7 +50,7 @@ func (h *Hypervisor) snapshot(d *fakeDomain, what vm.Snapshotting) error {
 }
 
 // chain are the files of a disk, the one that is written to first.
-func (disk fakeDisk) chain() []string { return append([]string{disk.Path}, pathsOf(disk.Backing)...) }
+func (disk *fakeDisk) chain() []string { return append([]string{disk.Path}, pathsOf(disk.Backing)...) }
 
 func (disk *fakeDisk) setChain(files []string) {
 	formats := map[string]vm.DiskFormat{}
