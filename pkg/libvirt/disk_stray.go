@@ -18,6 +18,18 @@ type blockNode struct {
 	File string `json:"file"`
 }
 
+// usedNode is what a device of QEMU's writes to.
+type usedNode struct {
+	Device   string    `json:"qdev"`
+	Inserted blockNode `json:"inserted"`
+}
+
+// deviceID is libvirt's alias of a device, from its path in QEMU, such as /machine/peripheral/virtio-disk2/virtio-backend.
+func deviceID(path string) string {
+	id, _, _ := strings.Cut(strings.TrimPrefix(path, "/machine/peripheral/"), "/")
+	return id
+}
+
 // dropStrayDisk takes from QEMU what a libvirtd that died while it plugged a disk has left there: the file, and maybe the device.
 // While QEMU has the file open, it cannot be opened for another disk. found says that there was something; Unavailable while the guest
 // has the device, which it was asked to let go of. The disk must be none that libvirt knows.
@@ -30,10 +42,7 @@ func dropStrayDisk(dom *virt.Domain, path string) (found bool, err error) {
 	if len(nodes) == 0 {
 		return false, nil
 	}
-	var devices []struct {
-		Device   string    `json:"qdev"`
-		Inserted blockNode `json:"inserted"`
-	}
+	var devices []usedNode
 	if answer, err := askMonitor(dom, "query-block", nil, &devices); err != nil || answer.Class != "" {
 		return true, err
 	}
@@ -41,9 +50,7 @@ func dropStrayDisk(dom *virt.Domain, path string) (found bool, err error) {
 		if d.Inserted.File != path {
 			continue
 		}
-		// /machine/peripheral/virtio-disk2/virtio-backend
-		id, _, _ := strings.Cut(strings.TrimPrefix(d.Device, "/machine/peripheral/"), "/")
-		if gone, err := dropDevice(dom, id); err != nil || !gone {
+		if gone, err := dropDevice(dom, deviceID(d.Device)); err != nil || !gone {
 			return true, orStray(err)
 		}
 	}

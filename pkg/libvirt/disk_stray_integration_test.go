@@ -144,7 +144,7 @@ func TestASwitchThatADeadLibvirtdDoesNotKnowOf(t *testing.T) {
 func (g *guest) used() usedNode {
 	g.t.Helper()
 	var used []usedNode
-	g.withMonitor(func(dom *virt.Domain) { g.must(query(dom, "query-block", &used)) })
+	g.withMonitor(func(dom *virt.Domain) { g.must(order(dom, "query-block", nil, &used)) })
 	return used[0]
 }
 

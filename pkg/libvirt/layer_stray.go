@@ -16,16 +16,6 @@ import (
 // switchBackTimeout is how long is waited at once for a guest to be back at its old file; whoever asks again goes on.
 const switchBackTimeout = 5 * time.Second
 
-// usedNode is what a device of QEMU's writes to.
-type usedNode struct {
-	Device   string `json:"qdev"`
-	Inserted struct {
-		blockNode
-
-		NodeName string `json:"node-name"`
-	} `json:"inserted"`
-}
-
 // switchBack has QEMU write to those files that libvirt believes it writes to. They differ where libvirtd has died in the
 // middle of a snapshot: QEMU had switched to the new file, and libvirt had not taken note. What it tells of the disk is then
 // not true for as long as the machine runs, its guest's writes would go with a file that nobody seems to use, and no layer
@@ -36,9 +26,7 @@ func switchBack(ctx context.Context, dom *virt.Domain) error {
 		return err
 	}
 	// Not what a libvirtd that lives is about to take note of.
-	if err := pause(ctx, jobLook); err != nil {
-		return err
-	}
+	sleep(ctx, jobLook)
 	if switched, err = switchedUnseen(dom); err != nil {
 		return err
 	}
@@ -58,7 +46,7 @@ type unseen struct {
 
 func switchedUnseen(dom *virt.Domain) (switched []unseen, err error) {
 	var used []usedNode
-	if answer, err := askMonitor(dom, "query-block", nil, &used); err != nil || answer.Class != "" {
+	if err := order(dom, "query-block", nil, &used); err != nil {
 		return nil, err
 	}
 	d, err := devicesOf(dom, 0) // after that: a call of libvirt's that was under way has ended by now
@@ -74,16 +62,10 @@ func switchedUnseen(dom *virt.Domain) (switched []unseen, err error) {
 	return switched, nil
 }
 
-// deviceID is libvirt's alias of a device, from its path in QEMU, such as /machine/peripheral/virtio-disk2/virtio-backend.
-func deviceID(path string) string {
-	id, _, _ := strings.Cut(strings.TrimPrefix(path, "/machine/peripheral/"), "/")
-	return id
-}
-
 // back merges the new file into the old one, and has QEMU go on there. A job that an earlier call has begun it goes on with.
 func (u unseen) back(ctx context.Context, dom *virt.Domain) error {
 	var nodes []blockNode
-	if answer, err := askMonitor(dom, "query-named-block-nodes", map[string]any{"flat": true}, &nodes); err != nil || answer.Class != "" {
+	if err := order(dom, "query-named-block-nodes", map[string]any{"flat": true}, &nodes); err != nil {
 		return err
 	}
 	i := slices.IndexFunc(nodes, func(n blockNode) bool { return n.File == u.old && strings.HasSuffix(n.Name, "-format") })
@@ -105,32 +87,23 @@ func (u unseen) back(ctx context.Context, dom *virt.Domain) error {
 			} else if back {
 				return dropNodes(dom, slices.DeleteFunc(nodes, func(n blockNode) bool { return n.File != u.now.Inserted.File }))
 			}
-			err = order(dom, "block-commit", map[string]any{"job-id": job, "device": u.now.Inserted.NodeName, "base-node": old})
+			err = order(dom, "block-commit", map[string]any{"job-id": job, "device": u.now.Inserted.Name, "base-node": old}, nil)
 		case "ready":
-			err = order(dom, "job-complete", map[string]any{"id": job})
+			err = order(dom, "job-complete", map[string]any{"id": job}, nil)
 		}
 		if err != nil {
 			return err
 		}
-		if pause(ctx, jobLook) != nil {
+		if sleep(ctx, jobLook); ctx.Err() != nil {
 			return fmt.Errorf("it takes longer, ask again: %w", errdefs.ErrUnavailable)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 
 // writesTo tells whether a device of QEMU's uses a file now.
 func writesTo(dom *virt.Domain, device, path string) (bool, error) {
 	var used []usedNode
-	if err := query(dom, "query-block", &used); err != nil {
+	if err := order(dom, "query-block", nil, &used); err != nil {
 		return false, err
 	}
 	return slices.ContainsFunc(used, func(u usedNode) bool { return u.Device == device && u.Inserted.File == path }), nil
@@ -142,7 +115,7 @@ func jobState(dom *virt.Domain, id string) (string, error) {
 		ID     string `json:"id"`
 		Status string `json:"status"`
 	}
-	if err := query(dom, "query-jobs", &jobs); err != nil {
+	if err := order(dom, "query-jobs", nil, &jobs); err != nil {
 		return "", err
 	}
 	for _, j := range jobs {
@@ -151,22 +124,4 @@ func jobState(dom *virt.Domain, id string) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// query asks QEMU something that it has no reason to refuse.
-func query(dom *virt.Domain, command string, out any) error {
-	answer, err := askMonitor(dom, command, nil, out)
-	if err == nil && answer.Class != "" {
-		err = fmt.Errorf("%s: %s: %w", command, answer.Desc, errdefs.ErrUnavailable)
-	}
-	return err
-}
-
-// order has QEMU do something, and is Unavailable if it does not.
-func order(dom *virt.Domain, command string, arguments map[string]any) error {
-	answer, err := askMonitor(dom, command, arguments, nil)
-	if err == nil && answer.Class != "" {
-		err = fmt.Errorf("%s: %s: %w", command, answer.Desc, errdefs.ErrUnavailable)
-	}
-	return err
 }

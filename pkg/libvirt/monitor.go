@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	virt "libvirt.org/go/libvirt"
 )
 
@@ -43,6 +44,15 @@ func askMonitor(dom *virt.Domain, command string, arguments map[string]any, out 
 		return refusal{}, fmt.Errorf("QEMU's answer to %s: %w", command, err)
 	}
 	return answer.Error, nil
+}
+
+// order is askMonitor for what QEMU has no reason to refuse: a refusal is Unavailable.
+func order(dom *virt.Domain, command string, arguments map[string]any, out any) error {
+	answer, err := askMonitor(dom, command, arguments, out)
+	if err == nil && answer.Class != "" {
+		err = fmt.Errorf("QEMU refuses %s: %s: %w", command, answer.Desc, errdefs.ErrUnavailable)
+	}
+	return err
 }
 
 // dropDevice asks the guest to let go of a device; gone if there is none.

@@ -14,6 +14,7 @@ import (
 const (
 	saysNoPort     = "No more available PCI slots"
 	saysUnplugging = "already in the process of unplug"
+	saysNoDevice   = "no device found with alias"
 )
 
 // plug adds a device to the machine, or to the definition.
@@ -33,8 +34,13 @@ func plug(dom *virt.Domain, device interface{ Marshal() (string, error) }, where
 // letGo asks the guest to let go of a device. libvirt says by an event that it has.
 func letGo(dom *virt.Domain, alias string) error {
 	err := dom.DetachDeviceAlias(alias, virt.DOMAIN_DEVICE_MODIFY_LIVE)
-	if err != nil && strings.Contains(plainText(err), saysUnplugging) {
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(plainText(err), saysUnplugging):
 		return nil // QEMU still has the last request, and keeps it
+	case strings.Contains(plainText(err), saysNoDevice):
+		return nil // it has gone since it was looked at, by an earlier request
 	}
 	return err
 }

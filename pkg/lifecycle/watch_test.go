@@ -41,6 +41,19 @@ func (w *world) watch(ref, token string) *watcher {
 	return c
 }
 
+// over is how a watch ends that is to end by itself.
+func (c *watcher) over(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-c.done:
+		return err
+	case <-time.After(time.Minute):
+		c.end()
+		t.Fatalf("the watch goes on, and says %v", <-c.done)
+		return nil
+	}
+}
+
 // words are the messages so far, the latest token aside.
 func (c *watcher) words() (words []string, token string) {
 	synctest.Wait()
@@ -195,10 +208,10 @@ func TestAWatchGoesOnBehindItsToken(t *testing.T) {
 		for _, bad := range []string{"x", "x.1", token + "x", "." + token} {
 			mustBe(t, <-w.watch("", bad).done, errdefs.ErrInvalidArgument)
 		}
-		mustBe(t, <-w.watch("", token+"00").done, errdefs.ErrOutOfRange)
+		mustBe(t, w.watch("", token+"00").over(t), errdefs.ErrOutOfRange)
 
 		w.restart()
-		mustBe(t, <-w.watch("", token).done, errdefs.ErrOutOfRange)
+		mustBe(t, w.watch("", token).over(t), errdefs.ErrOutOfRange)
 		anew := w.watch("", "")
 		anew.want(t, "a is absent", "synced")
 		anew.stop(t)
@@ -277,7 +290,7 @@ func TestAQuietWatchHasBookmarks(t *testing.T) {
 		for range 10 {
 			w.svc.Tell(vm.VMEvent{SandboxID: sb, Kind: vm.DiskResizedEvent})
 		}
-		mustBe(t, <-w.watch("default/b", old).done, errdefs.ErrOutOfRange)
+		mustBe(t, w.watch("default/b", old).over(t), errdefs.ErrOutOfRange)
 		again := w.watch("default/b", token)
 		again.want(t, "synced")
 		again.stop(t)

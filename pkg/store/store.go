@@ -57,7 +57,7 @@ func open(ctx context.Context, node paths.Node, opts Options, steps []migration)
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.lock, err = acquireNodeLock(node.Lock()); err != nil {
+	if s.lock, err = acquireNodeLock(ctx, node.Lock()); err != nil {
 		return nil, err
 	}
 	if err = ctx.Err(); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/vmlet/vmlet/pkg/paths"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -117,6 +118,25 @@ func TestTheLockEndsWithItsProcess(t *testing.T) {
 		t.Errorf("error = %v, want FailedPrecondition with process ID %d", err, child.Process.Pid)
 	}
 	kill(t, child)
+	openAt(t, n)
+}
+
+// A program that a killed vmlet was about to start has its files for a moment longer.
+func TestTheLockOfADeadProcessIsWaitedFor(t *testing.T) {
+	n := node(t)
+	child := crashChild(t, n)
+	kill(t, child)
+	left, err := os.OpenFile(n.Lock(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(left.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		left.Close() //nolint:errcheck // it is only held
+	}()
 	openAt(t, n)
 }
 

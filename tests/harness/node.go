@@ -5,6 +5,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -334,6 +335,25 @@ func (n *Node) LogTail(lines int) string {
 	}
 	all := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+}
+
+// LogSince is what the daemon has logged since a moment, calls that went well aside.
+func (n *Node) LogSince(begin time.Time) string {
+	b, err := os.ReadFile(n.DaemonLog())
+	if err != nil {
+		return err.Error()
+	}
+	var out []string
+	for line := range strings.Lines(string(b)) {
+		var entry struct {
+			TS   time.Time `json:"ts"`
+			Code string    `json:"code"`
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || !entry.TS.Before(begin) && entry.Code != "OK" {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
 }
 
 // Pull pulls an image.

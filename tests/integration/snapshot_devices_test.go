@@ -169,10 +169,13 @@ func TestSnapshotsOfAGuestWithDevices(t *testing.T) {
 			"store/vm-rejoined/before":    func() error { return e.restore("nics") },
 		} {
 			k.fresh()
+			born := time.Now()
 			k.dieAt([]string{mark}, 0, call)
 			node.Eventually(time.Minute, func() error {
-				_, err := e.TryExec(t.Context(), "timeout", "3", "cat", "/data/from-host")
-				return err
+				if _, err := e.TryExec(t.Context(), "timeout", "3", "cat", "/data/from-host"); err != nil {
+					return fmt.Errorf("killed at %s: %w; since then:\n%s", mark, err, node.LogSince(born))
+				}
+				return nil
 			})
 			n++
 			e.shares(fmt.Sprint("killed-", n))
