@@ -12,7 +12,7 @@ import (
 
 func (t *hypervisorTrial) disk(target string) vm.MachineDisk {
 	return vm.MachineDisk{
-		Path: t.rawDisk(t.T), Format: vm.FormatRaw, Bus: vm.BusVirtio, ErrorPolicy: "report", Serial: "s-" + target, Target: target,
+		Path: t.host.RawDisk(t.T), Format: vm.FormatRaw, Bus: vm.BusVirtio, ErrorPolicy: "report", Serial: "s-" + target, Target: target,
 	}
 }
 
@@ -76,7 +76,7 @@ func aPluggedDisk(t *hypervisorTrial) {
 		t.must(t.h.UnplugDisk(t.Context(), t.id, "vdc")) // its CPUs are halted: it stays
 	}
 	t.disks(disk)
-	t.must(t.h.Resume(t.Context(), t.id))
+	t.run()
 	t.must(t.h.Reset(t.Context(), t.id))
 	t.until(vm.EventDeviceRemoved)
 	t.disks()
