@@ -13,9 +13,17 @@ import (
 // Processes are those that have all of the words on their command line.
 func Processes(t *testing.T, words ...string) (pids []int) {
 	t.Helper()
-	entries, err := os.ReadDir("/proc")
+	pids, err := processes(words...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return pids
+}
+
+func processes(words ...string) (pids []int, err error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
 	}
 next:
 	for _, e := range entries {
@@ -34,5 +42,5 @@ next:
 		}
 		pids = append(pids, pid)
 	}
-	return pids
+	return pids, nil
 }

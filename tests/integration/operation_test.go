@@ -94,6 +94,7 @@ func TestOperationsOnAGuest(t *testing.T) {
 	node := harness.StartNode(t)
 	pod := node.Run(harness.Pod{Name: "operations", Resources: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 1 << 30}})
 	boot := pod.WaitReady()
+	node.SlowSaves(t)
 	o := operated{snapshotted{pod, t, node}}
 	o.write("before")
 	o.Exec("sh", "-c", `mkdir -p /fill && mount -t tmpfs -o size=90% none /fill && tr '\0' x </dev/zero | head -c 8388608 >/fill/8
