@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Builds the parts of Kubernetes that tests run vmlet under: OUT/kube, and a link to it for each part; or
-# OUT/kubelet-oldest.
+# OUT/kubelet-oldest. Of two at once for one OUT the second waits, and then finds it done.
 #
 #   build/kube.sh OUT [kubelet-oldest]
 set -euo pipefail
@@ -14,6 +14,8 @@ case ${2:-} in
   *) echo "kube.sh: no such part: $2" >&2; exit 2 ;;
 esac
 cd "$(dirname "$0")/../$module"
+exec 9>"$out/.kube.lock"
+flock 9
 
 # As Kubernetes' own build sets it: a kubelet without calls itself v0.0.0.
 version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)

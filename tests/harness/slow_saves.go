@@ -20,7 +20,11 @@ func (n *Node) SlowSaves(t *testing.T) {
 	go func() {
 		defer close(done)
 		for {
-			held, _ := processes("libvirt_iohelper", n.LibDir) // a look that fails is made up for by the next
+			held, err := processes("libvirt_iohelper", n.LibDir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
 			signalAll(held, syscall.SIGSTOP)
 			stopped := waits(stop, 80*time.Millisecond)
 			signalAll(held, syscall.SIGCONT)
@@ -33,7 +37,7 @@ func (n *Node) SlowSaves(t *testing.T) {
 
 func signalAll(pids []int, sig syscall.Signal) {
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, sig) // it may have ended
+		_ = syscall.Kill(pid, sig) //nolint:errcheck // it may have ended
 	}
 }
 

@@ -79,8 +79,8 @@ func RunHypervisor(t *testing.T, newHost func(t *testing.T) HypervisorHost) {
 // hypervisorTrial is one case of the suite with the sandbox it plays with.
 type hypervisorTrial struct {
 	*testing.T
-	h       lifecycle.Hypervisor
-	id      string
+	h    lifecycle.Hypervisor
+	id   string
 	host HypervisorHost
 }
 
