@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -22,6 +23,7 @@ type Agents struct {
 	socket  func(id string) string
 	reboots chan string
 	changes *changes
+	silence time.Duration // as silenceFirst
 
 	mu     sync.Mutex
 	guests map[string]*guest
@@ -30,7 +32,7 @@ type Agents struct {
 // New returns Agents without any guest. socket names the unix socket that QEMU has for a
 // sandbox's agent.
 func New(socket func(id string) string) *Agents {
-	return &Agents{socket: socket, reboots: make(chan string), changes: newChanges(), guests: map[string]*guest{}}
+	return &Agents{socket: socket, reboots: make(chan string), changes: newChanges(), silence: silenceFirst, guests: map[string]*guest{}}
 }
 
 // Connect begins to dial the guest's agent, and goes on until Disconnect. It returns at
@@ -44,7 +46,7 @@ func (a *Agents) Connect(id string) {
 	//nolint:forbidigo // the session belongs to no caller; Disconnect ends it
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &guest{
-		id: id, socket: a.socket(id), reboots: a.reboots, changes: a.changes, life: ctx, cancel: cancel,
+		id: id, socket: a.socket(id), reboots: a.reboots, changes: a.changes, silence: a.silence, life: ctx, cancel: cancel,
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	a.guests[id] = g

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -114,6 +115,32 @@ func TestAMachineIsFoundThatIsStartedLater(t *testing.T) {
 	}
 	if _, err := a.Info(soon(t), "a"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestASilentConnectionIsGivenUp: what a guest says may be held for as long as QEMU has this connection.
+func TestASilentConnectionIsGivenUp(t *testing.T) {
+	m := &machine{t: t, path: filepath.Join(t.TempDir(), "agent.sock")}
+	stuck, err := net.Listen("unix", m.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := New(func(string) string { return m.path })
+	a.silence = 100 * time.Millisecond
+	a.Connect("a")
+	t.Cleanup(func() { a.Disconnect("a") })
+	conn, err := stuck.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, given := io.Copy(io.Discard, conn) // up
+	if err := errors.Join(err, given, conn.Close(), stuck.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m.boot("boot-1", answering(informing))
+	if boot, err := a.Await(soon(t), "a"); err != nil || boot != "boot-1" {
+		t.Errorf("%q, %v", boot, err)
 	}
 }
 

@@ -21,6 +21,7 @@ type guest struct {
 	socket  string
 	reboots chan<- string
 	changes *changes
+	silence time.Duration
 	life    context.Context //nolint:containedctx // it is the guest's own, not a call's
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when run has returned
@@ -41,23 +42,35 @@ const (
 	pauseMost  = 2 * time.Second
 	// steady is how long a session lasts that was worth having.
 	steady = 10 * time.Second
+	// How long nobody may answer on a connection until it is given up for another, twice as long after each. QEMU 7.2 can come to
+	// hold all that a guest writes, for as long as a connection lasts: if a write was how it saw the last one end, it waits for
+	// room in that (tcp_chr_write, virtio-console's flush_buf).
+	silenceFirst = 5 * time.Second
+	silenceMost  = 2 * time.Minute
 )
+
+// errSilent is a connection that was given up.
+var errSilent = errors.New("its port is connected, but nobody has answered")
 
 // run keeps a session until ctx ends.
 func (g *guest) run(ctx context.Context) {
 	defer close(g.done)
 	defer g.notifiers.Wait()
-	pause := time.Duration(0)
+	pause, silence := time.Duration(0), g.silence
 	for {
 		if !sleep(ctx, pause) {
 			return
 		}
 		pause = min(max(2*pause, pauseFirst), pauseMost)
-		s, err := g.dial(ctx)
+		s, err := g.dial(ctx, silence)
 		if err != nil {
 			g.set(nil, err)
+			if errors.Is(err, errSilent) {
+				silence = min(2*silence, silenceMost)
+			}
 			continue
 		}
+		silence = g.silence
 		began := time.Now()
 		g.set(s, nil)
 		select {
@@ -84,14 +97,20 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// dial connects to QEMU's socket and begins a session, waiting for the agent.
-func (g *guest) dial(ctx context.Context) (*agentlink.Session, error) {
+// dial connects to QEMU's socket and begins a session, waiting for the agent as long as patience.
+func (g *guest) dial(ctx context.Context, patience time.Duration) (*agentlink.Session, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", g.socket)
 	if err != nil {
 		return nil, err
 	}
 	g.set(nil, nil)
-	return agentlink.Connect(ctx, conn)
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, err := agentlink.Connect(bounded, conn)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return nil, errSilent
+	}
+	return s, err
 }
 
 // set changes the session; why tells why there is none.
@@ -185,7 +204,7 @@ func (g *guest) reason() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.why == nil {
-		return "its port is connected, but nobody has answered"
+		return errSilent.Error()
 	}
 	return g.why.Error()
 }
