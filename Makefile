@@ -20,8 +20,11 @@ TAGS    := libvirt_dlopen,grpcnotrace,osusergo
 LDFLAGS := -X github.com/vmlet/vmlet/pkg/version.Version=$(VERSION) -X github.com/vmlet/vmlet/pkg/version.Commit=$(COMMIT)
 STAGE   := build/stage.sh
 
+# For all that is compiled: with other flags the same code would be compiled once more.
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
+
 # The agent runs in guests of any distribution: static, and small.
-AGENT   := env CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w $(LDFLAGS)' -o bin/vmlet-agent ./cmd/vmlet-agent
+AGENT   := env CGO_ENABLED=0 go build -buildvcs=false -ldflags '-s -w $(LDFLAGS)' -o bin/vmlet-agent ./cmd/vmlet-agent
 
 .PHONY: help
 help: ## Show this list
@@ -34,7 +37,7 @@ deps: ## Install the packages that running, building and testing need (apt; root
 .PHONY: build
 build: ## Build bin/vmlet, bin/vmletctl and bin/vmlet-agent
 	@build/install-deps.sh build
-	@$(STAGE) build go build -tags $(TAGS) -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmlet ./cmd/vmletctl
+	@$(STAGE) build go build -tags $(TAGS) -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmlet ./cmd/vmletctl
 	@$(STAGE) build-agent $(AGENT)
 
 .PHONY: tools
@@ -87,7 +90,7 @@ test-binaries: ## Build bin/vmlet-failpoints, the daemon that tests can kill at 
 	@build/install-deps.sh build
 	@$(STAGE) test-agent $(AGENT)
 	@$(STAGE) test-binaries go build -tags $(TAGS),failpoints -o bin/vmlet-failpoints ./cmd/vmlet
-	@$(STAGE) test-vmletctl go build -tags $(TAGS) -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmletctl
+	@$(STAGE) test-vmletctl go build -tags $(TAGS) -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmletctl
 
 .PHONY: unit
 unit: ## Run the unit tests: no root, no VMs
@@ -169,7 +172,12 @@ TWELFTH = $(shell echo $$(($$(git rev-list --count HEAD) % 12)))/12
 .PHONY: test
 test: ## Run everything that CI runs, lint aside; end with a table of the stages
 	@status=0; $(MAKE) --no-print-directory -k MUTANTS=$(TWELFTH) DEMO='$(STAGE) demo' \
-	  deps build tools guest-image test-binaries unit kube-aside integration critest kubelet-e2e demo mutants || status=$$?; $(STAGE) --table; exit $$status
+	  deps build tools guest-image test-binaries unit integration kube-aside critest kubelet-e2e-and-mutants demo || status=$$?; $(STAGE) --table; exit $$status
+
+# kubelet-e2e waits for kubelets and guests more than it does anything.
+.PHONY: kubelet-e2e-and-mutants
+kubelet-e2e-and-mutants: test-needs kube kubelet-oldest
+	@build/beside.sh '$(MAKE) --no-print-directory mutants' '$(MAKE) --no-print-directory kubelet-e2e'
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
@@ -191,7 +199,7 @@ lint: bin/golangci-lint ## Check the code: golangci-lint, vet, licenses, modules
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin
-	@$(STAGE) golangci-lint env CGO_ENABLED=0 go -C tools/lint build -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@$(STAGE) golangci-lint env CGO_ENABLED=0 go -C tools/lint build -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
 .PHONY: generate

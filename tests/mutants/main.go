@@ -36,11 +36,14 @@ type mutant struct {
 	// Test is the name of the test that must fail, in Package.
 	Test    string `yaml:"test"`
 	Package string `yaml:"package"`
-	// Tags are build tags beside libvirt_dlopen.
+	// Tags are build tags beside those of all tests.
 	Tags string `yaml:"tags"`
 	// Race runs the test under the race detector.
 	Race bool `yaml:"race"`
 }
+
+// allTags are those of the Makefile: with others all that is tested would be compiled once more.
+const allTags = "libvirt_dlopen,grpcnotrace,osusergo"
 
 const table = "tests/mutants/mutants.yaml"
 
@@ -151,7 +154,7 @@ func judge(out string, err error) func(test string) error {
 func (mu mutant) goTest(extra ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	tags := "libvirt_dlopen"
+	tags := allTags
 	if mu.Tags != "" {
 		tags += "," + mu.Tags
 	}
