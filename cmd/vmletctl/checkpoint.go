@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,15 +23,19 @@ type checkpointView struct {
 	DiskBytes   int64  `json:"diskBytes"`
 	MemoryBytes int64  `json:"memoryBytes"`
 	PauseMS     int64  `json:"pauseMS"`
+	// DataDisks are in it beside the root disk, and counted in DiskBytes.
+	DataDisks []string `json:"dataDisks,omitempty"`
 }
 
 func (a *app) checkpointCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "checkpoint POD DIR",
 		Short: "Write a VM that runs into a folder",
-		Long: `Writes the memory and the root disk of a VM into a folder of the node, from which "vmletctl
-restore" brings it back. The guest runs on, but for the PAUSE. DIR is not there yet, or
-empty, in a folder that the configuration allows (checkpoints.allowedPaths).`,
+		Long: `Writes the memory and the disks of a VM into a folder of the node, from which "vmletctl
+restore" brings it back. The guest runs on, but for the PAUSE. DATA are the data disks that
+are in it, DISK is what they take with the root disk. A VM whose guest can write to disks by
+path is refused. DIR is not there yet, or empty, in a folder that the configuration allows
+(checkpoints.allowedPaths).`,
 		Example: `  vmletctl checkpoint web /var/lib/kubelet/checkpoints/web`,
 		Args:    cobra.ExactArgs(2),
 		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
@@ -50,10 +55,11 @@ empty, in a folder that the configuration allows (checkpoints.allowedPaths).`,
 			v := checkpointView{
 				ID: resp.GetCheckpointId(), Pod: meta.GetNamespace() + "/" + meta.GetName(), PodID: resp.GetPodSandboxId(), Path: path,
 				DiskBytes: resp.GetDiskBytes(), MemoryBytes: resp.GetMemoryBytes(), PauseMS: resp.GetPauseMs(),
+				DataDisks: resp.GetDataDisks(),
 			}
 			return a.print(v, func(w io.Writer) {
-				row(w, "POD", "DISK", "MEMORY", "PAUSE", "PATH")
-				row(w, v.Pod, size(v.DiskBytes), size(v.MemoryBytes), (time.Duration(v.PauseMS) * time.Millisecond).String(), v.Path)
+				row(w, "POD", "DISK", "DATA", "MEMORY", "PAUSE", "PATH")
+				row(w, v.Pod, size(v.DiskBytes), strings.Join(v.DataDisks, ","), size(v.MemoryBytes), (time.Duration(v.PauseMS) * time.Millisecond).String(), v.Path)
 			})
 		}),
 	}

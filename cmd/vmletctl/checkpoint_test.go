@@ -23,7 +23,7 @@ func (c checkpoints) CreateCheckpoint(_ context.Context, req *vmletv1.CreateChec
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.note("CreateCheckpoint %s %s", req.GetVm(), req.GetPath())
-	return &vmletv1.CreateCheckpointResponse{CheckpointId: "k1", PodSandboxId: req.GetVm(), DiskBytes: 3 << 20, MemoryBytes: 100 << 20, PauseMs: 250}, nil
+	return &vmletv1.CreateCheckpointResponse{CheckpointId: "k1", PodSandboxId: req.GetVm(), DiskBytes: 3 << 20, MemoryBytes: 100 << 20, PauseMs: 250, DataDisks: []string{"data"}}, nil
 }
 
 // RestoreCheckpoint implements vmletv1.CheckpointServiceServer.

@@ -74,7 +74,7 @@ func (d *Disks) readCheckpoint(ctx context.Context, dir string) (c vm.Checkpoint
 	if c.Version < vm.OldestCheckpoint || c.Version > vm.CheckpointVersion {
 		return c, fmt.Errorf("it is of version %d, and this vmlet reads %d to %d: %w", c.Version, vm.OldestCheckpoint, vm.CheckpointVersion, errdefs.ErrFailedPrecondition)
 	}
-	for _, name := range []string{vm.CheckpointMemory, vm.CheckpointDisk} {
+	for _, name := range c.Names() {
 		want, err := c.File(name)
 		if err != nil {
 			return c, err

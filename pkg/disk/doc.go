@@ -42,5 +42,6 @@
 //	<folder>/            0700  root:root   made as .<folder>.part beside it, unless it was there
 //	|- manifest.json     0600  root:root   written last
 //	|- memory.save       0600  root:root   with all secrets of the guest
-//	`- root.qcow2        0600  root:root   the root disk without its image
+//	|- root.qcow2        0600  root:root   the root disk without its image
+//	`- data-<place>.qcow2  0600  root:root  a data disk that is ours, whole; <place> such as vdc
 package disk

@@ -28,12 +28,12 @@ func checkpointID(snap vm.Snapshot) string { return strings.TrimPrefix(snap.Name
 // checkpointTimeout is how long a checkpoint or a restore may take at most.
 const checkpointTimeout = 15 * time.Minute
 
-// Checkpoint writes a VM that runs, with its memory and its root disk, into a folder. It is a snapshot that is copied out,
-// and given up: the guest has gone on before the first byte is copied, and its disk is as it was afterwards. ref is as in
-// sandboxOf.
+// Checkpoint writes a VM that runs, with its memory, its root disk and the data disks that are ours, into a folder. It is a
+// snapshot that is copied out, and given up: the guest has gone on before the first byte is copied, and its disks are as they
+// were afterwards. ref is as in sandboxOf.
 //
 // FailedPrecondition for a VM that does not run, that is being stopped, rebooted or restored, or that has what is not
-// written: attached disks that its guest can write to, a persistent root disk; and for one whose guest cannot be without its
+// written: a caller's file or device that its guest can write to, a persistent root disk; and for one whose guest cannot be without its
 // share for a moment. Unavailable while its devices or its size change. Unlike other work it ends with its caller, who relies
 // on finding nothing in the folder after an error.
 func (s *Service) Checkpoint(ctx context.Context, ref, dir string) (c vm.Checkpoint, err error) {
@@ -121,7 +121,7 @@ func (s *Service) machineNow(ctx context.Context, sandboxID string) (out vm.Chec
 		return out, err
 	}
 	out = vm.Checkpoint{
-		Version: vm.CheckpointVersion, SandboxID: sb.ID, ContainerID: c.ID, Sandbox: sb.Present(), Container: c.Present(),
+		SandboxID: sb.ID, ContainerID: c.ID, Sandbox: sb.Present(), Container: c.Present(),
 		MainID: c.GuestID(), MainStarted: c.Status.MainStarted, Share: len(c.Status.Shares) > 0,
 		Machine: c.Status.Size, Asked: askedAnywhere(c.Status.Asked), Accel: s.Accel(),
 	}
@@ -129,6 +129,7 @@ func (s *Service) machineNow(ctx context.Context, sandboxID string) (out vm.Chec
 		return out, fmt.Errorf("its configuration makes no machine any more, so nobody could restore it: %w", err)
 	}
 	err = s.heldDevices(ctx, sb, &out)
+	out.Version = out.LeastVersion()
 	return out, err
 }
 
@@ -160,24 +161,19 @@ func (s *Service) writeCheckpoint(
 	if out, err = s.manifestOf(ctx, out, snap); err != nil {
 		return out, err
 	}
-	disk := s.cfg.Paths.CheckpointDisk(sandboxID, checkpointID(snap))
-	if err := s.exportDisk(ctx, sb, snap, disk); err != nil {
+	disks, err := s.copiedDisks(sb, snap, out)
+	if err != nil {
 		return out, err
 	}
-	for _, f := range []struct{ name, from string }{
-		{vm.CheckpointDisk, disk}, {vm.CheckpointMemory, s.cfg.Paths.SnapshotMemory(sandboxID, snap.ID)},
-	} {
+	for _, f := range append(disks, checkpointPart{name: vm.CheckpointMemory, from: s.cfg.Paths.SnapshotMemory(sandboxID, snap.ID)}) {
 		rev.Add("checkpoint file "+f.name, func(ctx context.Context) error {
 			return s.deps.Disks.RemoveCheckpoint(ctx, where, out.ID)
 		})
-		file, err := s.deps.Disks.WriteCheckpoint(ctx, where, f.name, f.from)
+		file, err := s.copyOut(ctx, where, f)
 		if err != nil {
 			return out, err
 		}
 		out.Files = append(out.Files, file)
-	}
-	if err := s.deps.Disks.RemoveFile(ctx, disk); err != nil {
-		return out, err
 	}
 	return out, s.deps.Disks.EndCheckpoint(ctx, where, out)
 }
@@ -192,12 +188,8 @@ func (s *Service) manifestOf(ctx context.Context, out vm.Checkpoint, snap vm.Sna
 	return out, err
 }
 
-// exportDisk makes one file of all that a snapshot's disk has beyond its image.
-func (s *Service) exportDisk(ctx context.Context, sb vm.Sandbox, snap vm.Snapshot, path string) error {
-	layer, ok := layerByID(sb.Status.DiskTree, snap.Disk.Layer)
-	if !ok {
-		return fmt.Errorf("its disk is not on record: %w", errdefs.ErrDataLoss)
-	}
+// exportDisk makes one file of all that a layer has with those below it, beyond its image.
+func (s *Service) exportDisk(ctx context.Context, layer vm.Layer, path string) error {
 	disk := vm.Disk{Path: path, Backing: layer.Path, BackingFormat: vm.FormatQCOW2, Size: layer.Size}
 	if err := s.deps.Disks.CreateRoot(ctx, disk); err != nil {
 		return err

@@ -18,13 +18,13 @@ import (
 )
 
 // A checkpoint's memory knows the devices of its moment, and its manifest what they are: NICs are attached again, by the CNI
-// of the node that it is restored on, and disks that the guest can only read must be there. The share is in neither: the guest
+// of the node that it is restored on, disks that are ours are in it, and callers' disks, which the guest can only read, must be there. The share is in neither: the guest
 // is without it for the moment of its memory, and is given the one of its new container.
 
 // holdsDevices refuses what was attached to a VM and would be missing in a checkpoint, or is just changing.
 func holdsDevices(sb vm.Sandbox, c vm.Container) error {
 	if names := writableDisks(sb); len(names) > 0 {
-		return fmt.Errorf("the guest can write to disks that were attached to it (%s), and a checkpoint holds the root disk alone; detach them: %w",
+		return fmt.Errorf("the guest can write to disks that were attached to it by their path (%s), and what callers keep is in no checkpoint; detach them: %w",
 			strings.Join(names, ", "), errdefs.ErrFailedPrecondition)
 	}
 	for _, n := range sb.Status.NICs {
@@ -54,7 +54,7 @@ func (s *Service) heldDevices(ctx context.Context, sb vm.Sandbox, out *vm.Checkp
 	}
 	for _, d := range sb.Status.DataDisks {
 		if d.State != vm.DataDiskDetached {
-			out.DataDisks = append(out.DataDisks, d)
+			out.DataDisks = append(out.DataDisks, anywhere(d))
 		}
 	}
 	return nil
@@ -77,6 +77,9 @@ func (s *Service) mayGiveDevices(ctx context.Context, sb vm.Sandbox, from vm.Che
 		if err := s.gate(sb, vm.GateDiskAdd); err != nil {
 			return fmt.Errorf("disk %q: %w", d.Name, err)
 		}
+		if d.Own() {
+			continue
+		}
 		found, err := s.deps.Disks.Source(ctx, d.Spec.Path, d.Spec.Format, true)
 		if err != nil {
 			return notHere(fmt.Sprintf("disk %q", d.Name), err)
@@ -96,7 +99,7 @@ func notHere(what string, err error) error {
 
 // sameDisk refuses a file that is not the one the guest has read, as far as that can be seen without reading it.
 func sameDisk(had vm.DataDisk, size int64) error {
-	if !had.Spec.ReadOnly || had.Own() {
+	if !had.Spec.ReadOnly {
 		return fmt.Errorf("the checkpoint lists a disk %q that its guest could write to: %w", had.Name, errdefs.ErrFailedPrecondition)
 	}
 	if size != had.Size {
@@ -159,6 +162,12 @@ func (s *Service) giveDisks(ctx context.Context, sandboxID string, from vm.Check
 	for _, had := range from.DataDisks {
 		d := had
 		d.ID, d.Identity, d.CreatedAt, d.State = newID(), "", s.now(), vm.DataDiskAttached
+		if d.Own() {
+			if err := s.intendRestored(sandboxID, d); err != nil {
+				return err
+			}
+			continue
+		}
 		d, err := s.claimSource(ctx, sandboxID, "data disk restored", d)
 		if err != nil {
 			return notHere(fmt.Sprintf("disk %q", had.Name), err)

@@ -178,6 +178,9 @@ func (s *Service) buildRestored(ctx context.Context, sb vm.Sandbox, c vm.Contain
 	if err := s.fetchRestored(ctx, from, s.machineOf(sb, c, disk.Disk, ask), disk.Disk); err != nil {
 		return err
 	}
+	if err := s.fetchData(ctx, sb, from); err != nil {
+		return err
+	}
 	if err := s.buildContainer(ctx, sb, c, rootDisk{Disk: disk.Disk}, ask); err != nil {
 		return err
 	}

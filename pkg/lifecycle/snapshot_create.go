@@ -202,7 +202,7 @@ func (s *Service) newSnapshot(sb vm.Sandbox, c vm.Container, disk diskInTree, re
 		return snap, err
 	}
 	var err error
-	if snap.DataDisks, snap.LeftOut, err = s.partsOf(sb, disk.tree, req); err != nil {
+	if snap.DataDisks, snap.LeftOut, err = s.partsOf(sb, disk.tree); err != nil {
 		return snap, err
 	}
 	if req.Quiesce {

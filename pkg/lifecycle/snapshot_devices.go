@@ -32,10 +32,10 @@ func mayTakeMemory(sb vm.Sandbox, c vm.Container) error {
 	return nicsSettled(sb, c)
 }
 
-// writableDisks names the disks that were attached to a machine and that its guest can write to.
+// writableDisks names the callers' disks that were attached to a machine and that its guest can write to.
 func writableDisks(sb vm.Sandbox) (names []string) {
 	for _, d := range sb.Status.DataDisks {
-		if d.State == vm.DataDiskAttached && !d.Spec.ReadOnly {
+		if d.State == vm.DataDiskAttached && !d.Own() && !d.Spec.ReadOnly {
 			names = append(names, d.Name)
 		}
 	}

@@ -19,11 +19,11 @@ import (
 
 // partsOf are the data disks that a snapshot of a tree's disk has with it, and the names of those that the guest can write to
 // and that are not in it. What is attached read-only is neither.
-func (s *Service) partsOf(sb vm.Sandbox, t diskTree, req vm.SnapshotRequest) (parts []vm.SnapshotPart, leftOut []string, err error) {
+func (s *Service) partsOf(sb vm.Sandbox, t diskTree) (parts []vm.SnapshotPart, leftOut []string, err error) {
 	for _, d := range sb.Status.DataDisks {
 		switch {
 		case d.State == vm.DataDiskDetached || d.Spec.ReadOnly:
-		case !d.Own() || t.persistent != "" || req.Checkpoint != nil:
+		case !d.Own() || t.persistent != "":
 			leftOut = append(leftOut, d.Name)
 		case d.State != vm.DataDiskAttached:
 			return nil, nil, fmt.Errorf("its disk %q is %s: %w", d.Name, d.State, errdefs.ErrUnavailable)

@@ -12,10 +12,10 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// CheckpointVersion is the version of the folders that are written. Those from OldestCheckpoint on are read: what has come since
-// is not in them.
+// CheckpointVersion is the newest version of the folders that are written. Those from OldestCheckpoint on are read: what has come
+// since is not in them.
 const (
-	CheckpointVersion = 2
+	CheckpointVersion = 3
 	OldestCheckpoint  = 1
 )
 
@@ -39,7 +39,8 @@ type Checkpoint struct {
 	AttachedNICs []CheckpointNIC `json:"attachedNICs,omitempty"`
 	// DiskSize is what the guest sees of its root disk, in bytes.
 	DiskSize int64 `json:"diskSize"`
-	// DataDisks are those that were attached, which the guest can only read. Since version 2.
+	// DataDisks are those that were attached: since version 2 callers' files that the guest can only read, since version 3 those
+	// whose content is in the checkpoint, too.
 	DataDisks []DataDisk `json:"dataDisks,omitempty"`
 	// Share says that the machine was made to have folders of the host, which it is without in its memory. Since version 2.
 	Share bool `json:"share,omitempty"`
@@ -95,6 +96,15 @@ type CheckpointFile struct {
 	// Size is bytes, SHA256 hex digits, of all of it.
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+}
+
+// Names are the files that a checkpoint must have beside its manifest.
+func (c Checkpoint) Names() []string {
+	names := []string{CheckpointMemory, CheckpointDisk}
+	for _, d := range c.OwnDisks() {
+		names = append(names, CheckpointData(d.Target))
+	}
+	return names
 }
 
 // File finds a file of a checkpoint. DataLoss if it is not listed.

@@ -38,12 +38,19 @@ func (s *checkpointServer) CreateCheckpoint(ctx context.Context, req *vmletv1.Cr
 		return nil, err
 	}
 	out := &vmletv1.CreateCheckpointResponse{CheckpointId: c.ID, PodSandboxId: c.SandboxID, PauseMs: c.Paused.Milliseconds()}
-	for name, bytes := range map[string]*int64{vm.CheckpointDisk: &out.DiskBytes, vm.CheckpointMemory: &out.MemoryBytes} {
+	for _, name := range c.Names() {
 		file, err := c.File(name)
 		if err != nil {
 			return nil, err
 		}
-		*bytes = file.Size
+		if name == vm.CheckpointMemory {
+			out.MemoryBytes = file.Size
+		} else {
+			out.DiskBytes += file.Size
+		}
+	}
+	for _, d := range c.OwnDisks() {
+		out.DataDisks = append(out.DataDisks, d.Name)
 	}
 	return out, nil
 }

@@ -22,7 +22,10 @@ func (c checkpoints) Checkpoint(_ context.Context, ref, dir string) (vm.Checkpoi
 	*c.asked = append(*c.asked, ref+" into "+dir)
 	return vm.Checkpoint{
 		ID: "k", SandboxID: "s", Paused: 42 * time.Millisecond,
-		Files: []vm.CheckpointFile{{Name: vm.CheckpointDisk, Size: 1}, {Name: vm.CheckpointMemory, Size: 2}},
+		DataDisks: []vm.DataDisk{{Name: "data", Target: "vdc"}, {Name: "iso", Target: "vdd", Spec: vm.DataDiskSpec{Path: "/iso"}}},
+		Files: []vm.CheckpointFile{
+			{Name: vm.CheckpointDisk, Size: 1}, {Name: vm.CheckpointMemory, Size: 2}, {Name: vm.CheckpointData("vdc"), Size: 4},
+		},
 	}, nil
 }
 
@@ -43,7 +46,7 @@ func TestCheckpointsAreTold(t *testing.T) {
 		t.Error(err)
 	}
 	made, err := client.CreateCheckpoint(t.Context(), &vmletv1.CreateCheckpointRequest{Vm: "a", Path: "/d/"})
-	if err != nil || made.GetCheckpointId() != "k" || made.GetPodSandboxId() != "s" || made.GetDiskBytes() != 1 || made.GetMemoryBytes() != 2 || made.GetPauseMs() != 42 {
+	if err != nil || made.GetCheckpointId() != "k" || made.GetPodSandboxId() != "s" || made.GetDiskBytes() != 5 || !slices.Equal(made.GetDataDisks(), []string{"data"}) || made.GetMemoryBytes() != 2 || made.GetPauseMs() != 42 {
 		t.Errorf("got %v, %v", made, err)
 	}
 	back, err := client.RestoreCheckpoint(t.Context(), &vmletv1.RestoreCheckpointRequest{Path: "/d"})

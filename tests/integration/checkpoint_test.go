@@ -284,8 +284,8 @@ func eventually(node checkpointing, get func() (string, error)) (out string, err
 	return out, err
 }
 
-// TestKilledAtEveryStepOfACheckpoint: vmlet is killed at each failpoint that a checkpoint, its restore and the start after
-// that pass. Its next life leaves no half of either, and the call can be repeated.
+// TestKilledAtEveryStepOfACheckpoint: vmlet is killed at each failpoint that a checkpoint of a VM with a data disk, its restore and
+// the start after that pass. Its next life leaves no half of either, and the call can be repeated; the disks are as they were.
 func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 	kill := filepath.Join(t.TempDir(), "kill")
 	record := filepath.Join(t.TempDir(), "record")
@@ -293,6 +293,8 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 	pod := harness.Pod{Name: "killed"}
 	s := snapshotted{node.Run(pod), t, node.Node}
 	s.WaitReady()
+	s.mustAttachData("data", 8*mib)
+	s.writeBoth("kept")
 	boot := s.BootID()
 	node.Stop()
 	node.StartNotServing("VMLET_FAILPOINT_RECORD=" + record)
@@ -311,7 +313,8 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 		}
 	}
 	must(node.checkpoint(s.Running, "kept"))
-	s.only()
+	s.onlyWithData()
+	s.writeBoth("later")
 	writing := marked()
 	dieAt := func(mark string, pass int, call func() error) bool {
 		node.Stop()
@@ -343,11 +346,11 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 		if st := s.Status().GetState(); st != runtimeapi.ContainerState_CONTAINER_RUNNING {
 			t.Fatalf("killed at %s: the container is %s", mark, st)
 		}
-		s.only()
+		s.onlyWithData()
 		if called != nil { // nobody was told of a checkpoint
 			node.Eventually(10*time.Second, func() error {
 				// The last moment is when it is on record; what is whole by then stays, as after an answer that was lost.
-				if files := node.holds(); len(files) != 3 && (!written || len(files) != 6) {
+				if files := node.holds(); len(files) != 4 && (!written || len(files) != 8) {
 					return fmt.Errorf("killed at %s: the checkpoint has left %v", mark, files)
 				}
 				return nil
@@ -358,6 +361,7 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 	if now := s.BootID(); now != boot {
 		t.Errorf("boot %s, was %s", now, boot)
 	}
+	s.holdBoth("later")
 	s.Remove()
 
 	node.Stop()
@@ -404,7 +408,9 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 		if now := r.BootID(); now != boot {
 			t.Errorf("killed at %s: boot %s, was %s", mark, now, boot)
 		}
-		(snapshotted{r, t, node.Node}).only()
+		restored := snapshotted{r, t, node.Node}
+		restored.holdBoth("kept")
+		restored.onlyWithData()
 		r.Remove()
 	}
 }

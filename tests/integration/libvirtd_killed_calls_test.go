@@ -16,34 +16,34 @@ import (
 	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
 )
 
-// checkpointCalls write the VM into a folder, and have it go on from one in a new sandbox.
+// checkpointCalls write the VM with a data disk into a folder, and have it go on from one in a new sandbox.
 func (d *doomed) checkpointCalls() []doomedCall {
 	return []doomedCall{
 		{
 			name: "checkpoint", finished: codes.AlreadyExists,
-			before: func() { d.disk().write("now") },
+			before: func() { d.withData("now") },
 			call:   func() error { return d.checkpoints.checkpoint(d.pod, "new") },
 			after: func() {
-				d.disk().holds("now")
-				d.disk().only()
+				d.disk().holdBoth("now")
 				d.dropCheckpoint("new")
+				d.withoutData()
 			},
 		},
 		{
 			name: "restore a checkpoint",
 			before: func() {
-				d.disk().write("kept")
+				d.withData("kept")
 				if err := d.checkpoints.checkpoint(d.pod, "kept"); err != nil {
 					d.t.Fatal(err)
 				}
-				d.disk().write("gone")
+				d.disk().writeBoth("gone")
 				d.pod.Remove()
 			},
 			call: d.restoreCheckpoint,
 			after: func() {
-				d.disk().holds("kept")
-				d.disk().only()
+				d.disk().holdBoth("kept")
 				d.dropCheckpoint("kept")
+				d.withoutData()
 			},
 		},
 	}
@@ -71,7 +71,7 @@ func (d *doomed) restoreCheckpoint() error {
 // dropCheckpoint removes a checkpoint that must be whole, and the only one.
 func (d *doomed) dropCheckpoint(name string) {
 	d.t.Helper()
-	if files := d.checkpoints.holds(); len(files) != 3 {
+	if files := d.checkpoints.holds(); len(files) != 4 {
 		d.t.Errorf("the folder of checkpoints has %v", files)
 	}
 	if err := os.RemoveAll(filepath.Join(d.checkpoints.dir, name)); err != nil {

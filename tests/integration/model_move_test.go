@@ -18,11 +18,11 @@ import (
 
 // checkpointable says whether a checkpoint of the VM as it is can be taken.
 func (v *modelVM) checkpointable() bool {
-	return !v.state.down() && len(v.attachedDisks()) == 0
+	return !v.state.down()
 }
 
-// movable says whether it is restored in another sandbox, too: with nothing but what the pod itself has. TestCheckpointsOfAWholeVM
-// has the rest.
+// movable says whether it is restored in another sandbox, too: with nothing but what the pod itself has, and data disks.
+// TestCheckpointsOfAWholeVM has the rest.
 func (v *modelVM) movable() bool {
 	return v.checkpointable() && v.state == vmOn && len(v.nics) == 0 && !v.resized()
 }
@@ -47,6 +47,12 @@ func (v *modelVM) move() {
 	counted := v.counted()
 	v.m.must("checkpoint", v.writeTo(dir), codes.AlreadyExists)
 	v.exec("mkdir -p /model && echo later >/model/later && sync; echo later >/run/model") // which is not in it
+	disks := map[string]*modelDisk{}
+	for _, name := range v.attachedDisks() { // those that were detached and kept are not in it either
+		v.exec("d=$(" + guestDisk(name) + ") && echo later >/dev/$d && sync")
+		disks[name] = v.disks[name]
+		disks[name].layers = layerTree{}
+	}
 	for started := false; !started; started = v.startContainer() {
 		v.m.must("remove", func(ctx context.Context) error {
 			_, err := v.m.node.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: v.pod.SandboxID})
@@ -60,6 +66,7 @@ func (v *modelVM) move() {
 			return err
 		})
 	}
+	v.disks = disks
 	v.dropCheckpoint(dir)
 	v.countsOn(counted)
 }

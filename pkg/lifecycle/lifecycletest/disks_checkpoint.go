@@ -120,7 +120,7 @@ func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, 
 	}
 	folder := d.folder(where.Dir)
 	folder.staged = where.Made
-	folder.files[name] = DiskFile{Disk: f.Disk, data: maps.Clone(f.data), memory: f.memory}
+	folder.files[name] = DiskFile{Disk: f.Disk, data: maps.Clone(f.data), memory: f.memory, targets: f.targets}
 	return fileOf(name, folder.files[name]), nil
 }
 
@@ -174,6 +174,11 @@ func (d *Disks) ReadCheckpoint(ctx context.Context, dir string) (vm.Checkpoint, 
 	if folder == nil || folder.manifest == nil || folder.staged {
 		return vm.Checkpoint{}, fmt.Errorf("checkpoint in %s: %w", dir, errdefs.ErrNotFound)
 	}
+	for _, name := range folder.manifest.Names() {
+		if _, err := folder.manifest.File(name); err != nil {
+			return vm.Checkpoint{}, err
+		}
+	}
 	return *folder.manifest, nil
 }
 
@@ -183,6 +188,9 @@ func (d *Disks) FetchDisk(ctx context.Context, dir string, file vm.CheckpointFil
 		return err
 	}
 	return d.fetch(dir, file, path, func(f DiskFile) (DiskFile, error) {
+		if f.Disk.Backing != "" {
+			return f, fmt.Errorf("take %s of the checkpoint in %s: it has a backing file: %w", file.Name, dir, errdefs.ErrFailedPrecondition)
+		}
 		disk := *f.Disk
 		disk.Path = path
 		f.Disk = &disk

@@ -10,21 +10,32 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
-const contractCheckpoint = "00000000000000000000000000000001"
+const (
+	contractCheckpoint = "00000000000000000000000000000001"
+	contractTarget     = "vdc"
+)
 
-// checkpointed writes a checkpoint of a disk with something on it, and of memory.
+// checkpointed writes a checkpoint of two disks with something on them, and of memory.
 func checkpointed(t *testing.T, h DisksHost, dir string) (vm.CheckpointFolder, vm.Checkpoint) {
 	t.Helper()
 	disk := h.rootDisk(t, contractSandbox, "main", 4*vm.MiB)
 	noError(t, h.Disks.CreateRoot(t.Context(), disk))
 	h.Put(t, disk.Path, 1, 'a')
 	noError(t, h.Disks.SetBase(t.Context(), disk.Path, vm.BackingFile{}))
+	data := h.Paths.DataDisk(contractSandbox, "d1")
+	noError(t, h.Disks.CreateData(t.Context(), data, 2*vm.MiB))
+	h.Put(t, data, 1, 'b')
 	memory := h.Paths.SnapshotMemory(contractSandbox, "s1")
 	h.Memory(t, memory)
 	where, err := h.Disks.PlanCheckpoint(t.Context(), dir)
 	noError(t, err)
-	c := vm.Checkpoint{Version: vm.CheckpointVersion, ID: contractCheckpoint, DiskSize: 4 * vm.MiB}
-	for name, from := range map[string]string{vm.CheckpointDisk: disk.Path, vm.CheckpointMemory: memory} {
+	c := vm.Checkpoint{
+		Version: vm.CheckpointVersion, ID: contractCheckpoint, DiskSize: 4 * vm.MiB,
+		DataDisks: []vm.DataDisk{{Name: "data", Target: contractTarget}, {Name: "iso", Target: "vdd", Spec: vm.DataDiskSpec{Path: "/iso"}}},
+	}
+	for name, from := range map[string]string{
+		vm.CheckpointDisk: disk.Path, vm.CheckpointMemory: memory, vm.CheckpointData(contractTarget): data,
+	} {
 		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, from)
 		noError(t, err)
 		c.Files = append(c.Files, file)
@@ -45,7 +56,7 @@ func checkpointIsWrittenAndRead(t *testing.T, h DisksHost) {
 	}
 	got, err := h.Disks.ReadCheckpoint(t.Context(), dir)
 	noError(t, err)
-	if got.ID != c.ID || got.DiskSize != c.DiskSize || len(got.Files) != 2 {
+	if got.ID != c.ID || got.DiskSize != c.DiskSize || len(got.Files) != 3 {
 		t.Errorf("got %+v", got)
 	}
 	if _, err := h.Disks.PlanCheckpoint(t.Context(), dir); !errdefs.IsAlreadyExists(err) {
@@ -59,6 +70,13 @@ func checkpointIsWrittenAndRead(t *testing.T, h DisksHost) {
 	noError(t, h.Disks.SetBase(t.Context(), disk, vm.BackingFile{Path: image, Format: format}))
 	if value := h.Get(t, disk, 1); value != 'a' {
 		t.Errorf("the disk has %q", value)
+	}
+	data := h.Paths.DataDisk(otherSandbox, "d2")
+	file, err = got.File(vm.CheckpointData(contractTarget))
+	noError(t, err)
+	noError(t, h.Disks.FetchDisk(t.Context(), dir, file, data))
+	if value, size := h.Get(t, data, 1), h.Size(t, data); value != 'b' || size != 2*vm.MiB {
+		t.Errorf("the data disk has %q in %d bytes", value, size)
 	}
 	file, err = got.File(vm.CheckpointMemory)
 	noError(t, err)
@@ -106,8 +124,10 @@ func checkpointThatWasBegunIsRemoved(t *testing.T, h DisksHost) {
 		where, err := h.Disks.PlanCheckpoint(t.Context(), dir)
 		noError(t, err)
 		noError(t, h.Disks.RemoveCheckpoint(t.Context(), where, contractCheckpoint))
-		_, err = h.Disks.WriteCheckpoint(t.Context(), where, vm.CheckpointMemory, memory)
-		noError(t, err)
+		for _, name := range []string{vm.CheckpointMemory, vm.CheckpointData(contractTarget), vm.CheckpointData("sdz")} {
+			_, err = h.Disks.WriteCheckpoint(t.Context(), where, name, memory)
+			noError(t, err)
+		}
 		noError(t, h.Disks.RemoveCheckpoint(t.Context(), where, contractCheckpoint))
 		again, err := h.Disks.PlanCheckpoint(t.Context(), dir)
 		noError(t, err)
@@ -130,6 +150,41 @@ func spoiledCheckpointIsNotTaken(t *testing.T, h DisksHost) {
 	}
 	if h.Exists(t, path) {
 		t.Error("it was taken")
+	}
+}
+
+func checkpointWithoutADiskIsNotRead(t *testing.T, h DisksHost) {
+	t.Helper()
+	memory := h.Paths.SnapshotMemory(contractSandbox, "s1")
+	h.Memory(t, memory)
+	where, err := h.Disks.PlanCheckpoint(t.Context(), h.CheckpointDir(t)+"/less")
+	noError(t, err)
+	c := vm.Checkpoint{Version: vm.CheckpointVersion, ID: contractCheckpoint, DataDisks: []vm.DataDisk{{Name: "data", Target: contractTarget}}}
+	for _, name := range []string{vm.CheckpointMemory, vm.CheckpointDisk} {
+		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, memory)
+		noError(t, err)
+		c.Files = append(c.Files, file)
+	}
+	noError(t, h.Disks.EndCheckpoint(t.Context(), where, c))
+	if _, err := h.Disks.ReadCheckpoint(t.Context(), where.Dir); !errdefs.IsDataLoss(err) {
+		t.Errorf("got %v, want DataLoss", err)
+	}
+}
+
+// checkpointThatNamesAFileIsNotTaken: QEMU would open that.
+func checkpointThatNamesAFileIsNotTaken(t *testing.T, h DisksHost) {
+	t.Helper()
+	below, data := h.Paths.DataDisk(contractSandbox, "below"), h.Paths.DataDisk(contractSandbox, "d1")
+	noError(t, h.Disks.CreateData(t.Context(), below, vm.MiB))
+	noError(t, h.Disks.CreateRoot(t.Context(), vm.Disk{Path: data, Backing: below, BackingFormat: vm.FormatQCOW2, Size: vm.MiB}))
+	where, err := h.Disks.PlanCheckpoint(t.Context(), h.CheckpointDir(t)+"/chain")
+	noError(t, err)
+	file, err := h.Disks.WriteCheckpoint(t.Context(), where, vm.CheckpointData(contractTarget), data)
+	noError(t, err)
+	noError(t, h.Disks.EndCheckpoint(t.Context(), where, vm.Checkpoint{ID: contractCheckpoint}))
+	path := h.Paths.DataDisk(otherSandbox, "d2")
+	if err := h.Disks.FetchDisk(t.Context(), where.Dir, file, path); !errdefs.IsFailedPrecondition(err) || h.Exists(t, path) {
+		t.Errorf("got %v, want FailedPrecondition", err)
 	}
 }
 

@@ -68,6 +68,8 @@ func RunDisks(t *testing.T, open func(t *testing.T) DisksHost) {
 		"a checkpoint is removed":                     checkpointIsRemoved,
 		"a checkpoint that was begun is removed":      checkpointThatWasBegunIsRemoved,
 		"a checkpoint that was changed is not taken":  spoiledCheckpointIsNotTaken,
+		"a checkpoint without a disk is not read":     checkpointWithoutADiskIsNotRead,
+		"a checkpoint that names a file is not taken": checkpointThatNamesAFileIsNotTaken,
 		"checkpoints elsewhere are refused":           checkpointsElsewhereAreRefused,
 		"paths outside are InvalidArgument":           pathsOutsideAreRefused,
 		"names that are none are InvalidArgument":     sandboxNamesAreChecked,

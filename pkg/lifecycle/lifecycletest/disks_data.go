@@ -81,7 +81,8 @@ func (d *Disks) resize(path string, size int64) {
 	if f := d.files[path]; f.Disk != nil {
 		grown := *f.Disk
 		grown.Size = size
-		d.files[path] = DiskFile{Disk: &grown, Written: f.Written}
+		f.Disk = &grown
+		d.files[path] = f
 		return
 	}
 	if found, is := d.sources[path]; is {

@@ -85,12 +85,14 @@ type CreateCheckpointResponse struct {
 	CheckpointId string `protobuf:"bytes,1,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
 	// ID of the pod's sandbox.
 	PodSandboxId string `protobuf:"bytes,2,opt,name=pod_sandbox_id,json=podSandboxId,proto3" json:"pod_sandbox_id,omitempty"`
-	// Bytes of the files with the root disk and with the guest's memory.
+	// Bytes of the files with all disks and with the guest's memory.
 	DiskBytes int64 `protobuf:"varint,3,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
 	// See above.
 	MemoryBytes int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// How long the guest stood still, in milliseconds.
-	PauseMs       int64 `protobuf:"varint,5,opt,name=pause_ms,json=pauseMs,proto3" json:"pause_ms,omitempty"`
+	PauseMs int64 `protobuf:"varint,5,opt,name=pause_ms,json=pauseMs,proto3" json:"pause_ms,omitempty"`
+	// Names of the data disks that are in it.
+	DataDisks     []string `protobuf:"bytes,6,rep,name=data_disks,json=dataDisks,proto3" json:"data_disks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +160,13 @@ func (x *CreateCheckpointResponse) GetPauseMs() int64 {
 		return x.PauseMs
 	}
 	return 0
+}
+
+func (x *CreateCheckpointResponse) GetDataDisks() []string {
+	if x != nil {
+		return x.DataDisks
+	}
+	return nil
 }
 
 // RestoreCheckpointRequest names a checkpoint.
@@ -286,14 +295,16 @@ const file_vmlet_v1_checkpoint_proto_rawDesc = "" +
 	"\x19vmlet/v1/checkpoint.proto\x12\bvmlet.v1\"=\n" +
 	"\x17CreateCheckpointRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xc2\x01\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"\xe1\x01\n" +
 	"\x18CreateCheckpointResponse\x12#\n" +
 	"\rcheckpoint_id\x18\x01 \x01(\tR\fcheckpointId\x12$\n" +
 	"\x0epod_sandbox_id\x18\x02 \x01(\tR\fpodSandboxId\x12\x1d\n" +
 	"\n" +
 	"disk_bytes\x18\x03 \x01(\x03R\tdiskBytes\x12!\n" +
 	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x19\n" +
-	"\bpause_ms\x18\x05 \x01(\x03R\apauseMs\".\n" +
+	"\bpause_ms\x18\x05 \x01(\x03R\apauseMs\x12\x1d\n" +
+	"\n" +
+	"data_disks\x18\x06 \x03(\tR\tdataDisks\".\n" +
 	"\x18RestoreCheckpointRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"\xa4\x01\n" +
 	"\x19RestoreCheckpointResponse\x12#\n" +

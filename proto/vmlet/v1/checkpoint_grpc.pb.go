@@ -32,10 +32,10 @@ const (
 // CheckpointService writes VMs into folders of the node and brings them back. It is what the CRI's CheckpointPod and
 // RestorePod do, for those who have no pod's configuration at hand: a checkpoint brings its own.
 type CheckpointServiceClient interface {
-	// CreateCheckpoint writes a VM that runs into a folder: its memory and its root disk of one moment. The guest goes on
-	// before the files are copied. FAILED_PRECONDITION for a path that the configuration does not allow, or a VM that has
-	// what is not written, which the message names; ALREADY_EXISTS where the folder is not empty. It ends with its caller,
-	// and after an error nothing is left.
+	// CreateCheckpoint writes a VM that runs into a folder: its memory, its root disk and the data disks that were attached by
+	// size, all of one moment. The guest goes on before the files are copied. FAILED_PRECONDITION for a path that the
+	// configuration does not allow, or a VM that has what is not written, which the message names; ALREADY_EXISTS where the
+	// folder is not empty. It ends with its caller, and after an error nothing is left.
 	CreateCheckpoint(ctx context.Context, in *CreateCheckpointRequest, opts ...grpc.CallOption) (*CreateCheckpointResponse, error)
 	// RestoreCheckpoint makes of a checkpoint the pod that it was taken of, as its next attempt if there is one before it. The
 	// container is created; its start has the guest go on. ALREADY_EXISTS while a VM of the same identity lives; NOT_FOUND
@@ -80,10 +80,10 @@ func (c *checkpointServiceClient) RestoreCheckpoint(ctx context.Context, in *Res
 // CheckpointService writes VMs into folders of the node and brings them back. It is what the CRI's CheckpointPod and
 // RestorePod do, for those who have no pod's configuration at hand: a checkpoint brings its own.
 type CheckpointServiceServer interface {
-	// CreateCheckpoint writes a VM that runs into a folder: its memory and its root disk of one moment. The guest goes on
-	// before the files are copied. FAILED_PRECONDITION for a path that the configuration does not allow, or a VM that has
-	// what is not written, which the message names; ALREADY_EXISTS where the folder is not empty. It ends with its caller,
-	// and after an error nothing is left.
+	// CreateCheckpoint writes a VM that runs into a folder: its memory, its root disk and the data disks that were attached by
+	// size, all of one moment. The guest goes on before the files are copied. FAILED_PRECONDITION for a path that the
+	// configuration does not allow, or a VM that has what is not written, which the message names; ALREADY_EXISTS where the
+	// folder is not empty. It ends with its caller, and after an error nothing is left.
 	CreateCheckpoint(context.Context, *CreateCheckpointRequest) (*CreateCheckpointResponse, error)
 	// RestoreCheckpoint makes of a checkpoint the pod that it was taken of, as its next attempt if there is one before it. The
 	// container is created; its start has the guest go on. ALREADY_EXISTS while a VM of the same identity lives; NOT_FOUND
