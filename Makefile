@@ -62,7 +62,7 @@ bin/kubelet-oldest: tools/kubelet-oldest/go.mod tools/kubelet-oldest/go.sum tool
 	@$(STAGE) kubelet-oldest build/kube.sh bin kubelet-oldest
 	@touch $@
 
-# Minutes of work that nobody waits for until kubelet-e2e: it takes what the tests before leave of the machine.
+# Minutes of work that nobody waits for until kubelet-e2e: they take what critest, which mostly waits, leaves of the machine.
 .PHONY: kube-aside
 kube-aside: ## Begin to build both kubelets beside whatever else runs
 	@mkdir -p bin out
@@ -172,12 +172,7 @@ TWELFTH = $(shell echo $$(($$(git rev-list --count HEAD) % 12)))/12
 .PHONY: test
 test: ## Run everything that CI runs, lint aside; end with a table of the stages
 	@status=0; $(MAKE) --no-print-directory -k MUTANTS=$(TWELFTH) DEMO='$(STAGE) demo' \
-	  deps build tools guest-image test-binaries unit integration kube-aside critest kubelet-e2e-and-mutants demo || status=$$?; $(STAGE) --table; exit $$status
-
-# kubelet-e2e waits for kubelets and guests more than it does anything.
-.PHONY: kubelet-e2e-and-mutants
-kubelet-e2e-and-mutants: test-needs kube kubelet-oldest
-	@build/beside.sh '$(MAKE) --no-print-directory mutants' '$(MAKE) --no-print-directory kubelet-e2e'
+	  deps build tools guest-image test-binaries unit integration kube-aside critest kubelet-e2e demo mutants || status=$$?; $(STAGE) --table; exit $$status
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

@@ -9,5 +9,9 @@ set -euo pipefail
 
 log=${1:?usage: build/aside.sh LOG COMMAND...}
 shift
-env -u MAKEFLAGS -u MFLAGS setsid "$(dirname "$0")/idle.sh" "$@" >"$log" 2>&1 </dev/null &
+idle=(nice -n 19)
+if chrt --idle 0 true 2>/dev/null; then
+  idle=(chrt --idle 0 nice -n 19)
+fi
+env -u MAKEFLAGS -u MFLAGS setsid "${idle[@]}" "$@" >"$log" 2>&1 </dev/null &
 echo "beside what follows: $*; it says so in $log"

@@ -8,11 +8,11 @@
 /^ *--- / {
   failed = $2 == "FAIL:"
   if (/^---/) {
+    if (failed) logs[++logged] = "vmlet's log in " $3 ":"
     for (i = 1; i <= kept && failed; i++) {
       if (lines[i] ~ /^ *\{"level"/) logs[++logged] = lines[i]
       else print substr(lines[i], 1, 2000)
     }
-    if (failed) logs[++logged] = "    (vmlet's log in " $3 ")"
     kept = 0
   }
   if (failed || /^---/) print

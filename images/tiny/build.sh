@@ -169,6 +169,18 @@ make_boot_partition() {
   mkfs.fat --invariant -F 16 -h 2048 -i "$boot_id" -n TINYBOOT "$work/boot.img" >/dev/null
   mcopy -m -i "$work/boot.img" "$work"/boot/* ::
   syslinux --install "$work/boot.img"
+  add_uefi_loader
+}
+
+# add_uefi_loader puts beside it what UEFI looks for on a disk: the same boot loader, which reads the same syslinux.cfg. Last, so
+# that nothing of what BIOS boots by is elsewhere for it.
+add_uefi_loader() {
+  local efi=$work/efi
+  mkdir -p "$efi/EFI/BOOT"
+  cp "$debs/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi" "$efi/EFI/BOOT/BOOTX64.EFI"
+  cp "$debs/usr/lib/syslinux/modules/efi64/ldlinux.e64" "$efi/EFI/BOOT"
+  stamp "$efi"
+  mcopy -s -m -i "$work/boot.img" "$efi/EFI" ::
 }
 
 # make_root_partition makes the root file system. mke2fs takes over owners and change times, which differ from build to

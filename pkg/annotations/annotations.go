@@ -36,6 +36,7 @@ const (
 	RootDisk       = Prefix + "root-disk"
 	RootDiskClaim  = Prefix + "root-disk-claim"
 	DiskBus        = Prefix + "disk-bus"
+	Firmware       = Prefix + "firmware"
 	GuestAgent     = Prefix + "guest-agent"
 	AgentTimeout   = Prefix + "agent-timeout"
 	PowerOff       = Prefix + "power-off"
@@ -102,6 +103,10 @@ var keys = []Key{
 	{
 		Name: DiskBus, Values: vm.BusVirtio + " or " + vm.BusSCSI, parse: parseDiskBus,
 		Doc: "bus of the disks",
+	},
+	{
+		Name: Firmware, Values: string(vm.FirmwareBIOS) + " or " + string(vm.FirmwareEFI), parse: parseFirmware,
+		Doc: "what the VM boots by: BIOS (the default), or UEFI without Secure Boot, which takes 256 MiB of RAM",
 	},
 	{
 		Name: GuestAgent, Values: string(vm.GuestAgentImage) + ", " + string(vm.GuestAgentSeed) + " or " + string(vm.GuestAgentQGA), parse: parseGuestAgent,

@@ -44,6 +44,8 @@ func TestParse(t *testing.T) {
 			map[string]string{GuestAgent: "seed", AgentTimeout: "1h"},
 			vm.Overrides{GuestAgent: vm.GuestAgentSeed, AgentTimeout: time.Hour},
 		},
+		"bios":    {map[string]string{Firmware: "bios"}, vm.Overrides{Firmware: vm.FirmwareBIOS}},
+		"efi":     {map[string]string{Firmware: "efi"}, vm.Overrides{Firmware: vm.FirmwareEFI}},
 		"fresh":   {map[string]string{RootDisk: "fresh"}, vm.Overrides{RootDisk: vm.RootDiskFresh}},
 		"sandbox": {map[string]string{RootDisk: "sandbox"}, vm.Overrides{RootDisk: vm.RootDiskSandbox}},
 		"persistent, by a claim": {
@@ -93,6 +95,8 @@ func TestParseRefuses(t *testing.T) {
 		"a claim that climbs":     {map[string]string{RootDisk: "persistent", RootDiskClaim: ".."}, []string{RootDiskClaim}},
 		"a claim that is long":    {map[string]string{RootDisk: "persistent", RootDiskClaim: strings.Repeat("a", 254)}, []string{RootDiskClaim}},
 		"an unknown bus":          {map[string]string{DiskBus: "ide"}, []string{DiskBus, `"ide"`, "virtio or scsi"}},
+		"an unknown firmware":     {map[string]string{Firmware: "uefi"}, []string{Firmware, `"uefi"`, "bios or efi"}},
+		"no firmware":             {map[string]string{Firmware: ""}, []string{Firmware}},
 		"an unknown agent":        {map[string]string{GuestAgent: "ssh"}, []string{GuestAgent, `"ssh"`, "vmlet, seed or qga"}},
 		"no agent":                {map[string]string{GuestAgent: ""}, []string{GuestAgent}},
 		"an agent timeout of 0":   {map[string]string{AgentTimeout: "0s"}, []string{AgentTimeout, "out of range"}},

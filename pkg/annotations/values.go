@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -72,14 +73,26 @@ func parseRootSize(value string, o *vm.Overrides) (err error) {
 	return err
 }
 
-func parseRootDisk(value string, o *vm.Overrides) error {
-	switch policy := vm.RootDiskPolicy(value); policy {
-	case vm.RootDiskFresh, vm.RootDiskSandbox, vm.RootDiskPersistent:
-		o.RootDisk = policy
+// oneOf parses a word that is one of those; what names them in an error.
+func oneOf[T ~string](what string, set func(*vm.Overrides, T), words ...T) func(string, *vm.Overrides) error {
+	return func(value string, o *vm.Overrides) error {
+		if !slices.Contains(words, T(value)) {
+			return errors.New("is no " + what)
+		}
+		set(o, T(value))
 		return nil
 	}
-	return errors.New("is no policy")
 }
+
+var (
+	parseRootDisk = oneOf("policy", func(o *vm.Overrides, p vm.RootDiskPolicy) { o.RootDisk = p },
+		vm.RootDiskFresh, vm.RootDiskSandbox, vm.RootDiskPersistent)
+	parseDiskBus    = oneOf("bus", func(o *vm.Overrides, bus string) { o.DiskBus = bus }, vm.BusVirtio, vm.BusSCSI)
+	parseFirmware   = oneOf("firmware", func(o *vm.Overrides, f vm.Firmware) { o.Firmware = f }, vm.FirmwareBIOS, vm.FirmwareEFI)
+	parseGuestAgent = oneOf("way to an agent", func(o *vm.Overrides, a vm.GuestAgent) { o.GuestAgent = a },
+		vm.GuestAgentImage, vm.GuestAgentSeed, vm.GuestAgentQGA)
+	parsePowerOff = oneOf("policy", func(o *vm.Overrides, p vm.PowerOffPolicy) { o.PowerOff = p }, vm.PowerOffHeld, vm.PowerOffExits)
+)
 
 // subdomain is what Kubernetes lets objects be called ("DNS-1123 subdomain").
 var subdomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
@@ -95,23 +108,6 @@ func parseRootDiskClaim(value string, o *vm.Overrides) error {
 	return nil
 }
 
-func parseDiskBus(value string, o *vm.Overrides) error {
-	if value != vm.BusVirtio && value != vm.BusSCSI {
-		return errors.New("is no bus")
-	}
-	o.DiskBus = value
-	return nil
-}
-
-func parseGuestAgent(value string, o *vm.Overrides) error {
-	switch agent := vm.GuestAgent(value); agent {
-	case vm.GuestAgentImage, vm.GuestAgentSeed, vm.GuestAgentQGA:
-		o.GuestAgent = agent
-		return nil
-	}
-	return errors.New("is no way to an agent")
-}
-
 // MaxAgentTimeout is the longest that a command may wait for its guest's agent.
 const MaxAgentTimeout = time.Hour
 
@@ -125,13 +121,4 @@ func parseAgentTimeout(value string, o *vm.Overrides) error {
 	}
 	o.AgentTimeout = d
 	return nil
-}
-
-func parsePowerOff(value string, o *vm.Overrides) error {
-	switch policy := vm.PowerOffPolicy(value); policy {
-	case vm.PowerOffHeld, vm.PowerOffExits:
-		o.PowerOff = policy
-		return nil
-	}
-	return errors.New("is no policy")
 }

@@ -29,7 +29,7 @@ const mostManifest = 16 << 20
 const manifestPart = "." + vm.CheckpointManifest + ".part"
 
 // checkpointFiles are all that we write to a checkpoint's folder.
-var checkpointFiles = append([]string{vm.CheckpointManifest, manifestPart, vm.CheckpointMemory, vm.CheckpointDisk}, vm.CheckpointDataFiles()...)
+var checkpointFiles = append([]string{vm.CheckpointManifest, manifestPart, vm.CheckpointMemory, vm.CheckpointDisk, vm.CheckpointNVRAM}, vm.CheckpointDataFiles()...)
 
 // checkpointRoot is the allowed folder that a checkpoint's is below.
 func (d *Disks) checkpointRoot(dir string) (string, error) {

@@ -9,6 +9,7 @@
 //	`- <sandbox ID>/                  0710  root:GROUP
 //	   |- root-<name>-<image>.qcow2   0600  USER:GROUP  overlay on an image; the guest's data
 //	   |- root-<container>.qcow2      0600  USER:GROUP  the same, of one container alone
+//	   |- root-<...>.nvram            0600  USER:GROUP  what UEFI keeps with a root disk; libvirt's, or a copy of ours
 //	   |- data-<disk>.qcow2           0600  USER:GROUP  a data disk by size; the guest's data
 //	   |- seed.iso                    0640  root:GROUP  holds secrets
 //	   |- console-<container>.spool   0600  USER:GROUP  QEMU appends, vmlet takes away
@@ -18,7 +19,8 @@
 //	disks/                            0711  root:root
 //	`- <disk ID>/                     0710  root:GROUP
 //	   |- root.qcow2                  0600  USER:GROUP  a persistent root disk, or the lowest layer under one
-//	   `- root-layer-LID.qcow2        0600  USER:GROUP  one, or a layer under it, that a snapshot was taken of
+//	   |- root-layer-LID.qcow2        0600  USER:GROUP  one, or a layer under it, that a snapshot was taken of
+//	   `- root<...>.nvram             0600  USER:GROUP  what UEFI keeps with either
 //
 // USER and GROUP are those that QEMU runs as, root is the user of the daemon.
 //
@@ -43,5 +45,6 @@
 //	|- manifest.json     0600  root:root   written last
 //	|- memory.save       0600  root:root   with all secrets of the guest
 //	|- root.qcow2        0600  root:root   the root disk without its image
+//	|- root.nvram        0600  root:root   what UEFI keeps, of a machine that boots by it
 //	`- data-<place>.qcow2  0600  root:root  a data disk that is ours, whole; <place> such as vdc
 package disk

@@ -23,6 +23,8 @@ type Libvirt interface {
 	Ready(ctx context.Context) error
 	// Versions are libvirt's and QEMU's.
 	Versions(ctx context.Context) (libvirt, qemu string, err error)
+	// Firmwares are what libvirt can have guests boot by beside BIOS.
+	Firmwares(ctx context.Context) ([]string, error)
 	// Accelerator chooses how guests' CPUs are run, and says why.
 	Accelerator(ctx context.Context, mode string) (accel vm.Accel, why string, err error)
 }
@@ -54,6 +56,7 @@ func (d *Doctor) Run(ctx context.Context) []vm.Check {
 		{"qemu-user", d.qemuUser},
 		{"kvm-device", d.kvmDevice},
 		{"accelerator", d.accelerator},
+		{"firmware", d.firmware},
 		{"kernel-tun", d.kernelTun},
 		{"kernel-network", d.kernelNetwork},
 		{"cni", d.cni},

@@ -22,6 +22,8 @@ import (
 // parts are libvirt and CNI as a test wants them.
 type parts struct {
 	down, noQEMU, noAccel, noCNI error
+	noFirmware                   error
+	firmwares                    []string
 	accel                        vm.Accel
 	why                          string
 }
@@ -32,6 +34,8 @@ func (p fakeLibvirt) Ready(context.Context) error { return p.down }
 func (p fakeLibvirt) Versions(context.Context) (daemon, qemu string, err error) {
 	return "9.0.0", "7.2.0", p.noQEMU
 }
+
+func (p fakeLibvirt) Firmwares(context.Context) ([]string, error) { return p.firmwares, p.noFirmware }
 
 func (p fakeLibvirt) Accelerator(context.Context, string) (vm.Accel, string, error) {
 	return p.accel, p.why, p.noAccel
@@ -94,6 +98,9 @@ func TestLibvirtAndItsParts(t *testing.T) {
 		"kvm":                     {parts{accel: vm.AccelKVM}, func(d *Doctor) vm.Check { return d.accelerator(t.Context()) }, vm.CheckOK, "kvm"},
 		"tcg though auto":         {parts{accel: vm.AccelTCG, why: "no vmx"}, func(d *Doctor) vm.Check { return d.accelerator(t.Context()) }, vm.CheckWarn, "no vmx"},
 		"an accelerator in vain":  {parts{noAccel: ill}, func(d *Doctor) vm.Check { return d.accelerator(t.Context()) }, vm.CheckFail, "it is ill"},
+		"UEFI":                    {parts{firmwares: []string{"bios", "efi"}}, func(d *Doctor) vm.Check { return d.firmware(t.Context()) }, vm.CheckOK, "by UEFI"},
+		"no UEFI":                 {parts{}, func(d *Doctor) vm.Check { return d.firmware(t.Context()) }, vm.CheckWarn, "cannot boot by UEFI"},
+		"UEFI, who knows":         {parts{noFirmware: ill}, func(d *Doctor) vm.Check { return d.firmware(t.Context()) }, vm.CheckWarn, "it is ill"},
 		"taps without their file": {parts{}, func(d *Doctor) vm.Check { return d.kernelTun(t.Context()) }, vm.CheckFail, "taps cannot be made"},
 	} {
 		t.Run(name, func(t *testing.T) { wants(t, tc.run(newDoctor(t, tc.parts)), tc.level, tc.text) })

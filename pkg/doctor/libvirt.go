@@ -5,6 +5,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vmlet/vmlet/pkg/qemuconf"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -21,6 +22,19 @@ func (d *Doctor) libvirt(ctx context.Context) vm.Check {
 			"install QEMU and libvirt's QEMU driver (qemu-system-x86, libvirt-daemon-driver-qemu)")
 	}
 	return ok("libvirt %s with QEMU %s at %s", libvirt, qemu, d.Config.Libvirt.URI)
+}
+
+// firmware looks whether guests can boot by UEFI. All others boot by the BIOS that comes with QEMU.
+func (d *Doctor) firmware(ctx context.Context) vm.Check {
+	const mend = "install it (package ovmf, elsewhere edk2-ovmf) and restart libvirtd"
+	found, err := d.Libvirt.Firmwares(ctx)
+	switch {
+	case err != nil:
+		return warn(fmt.Sprintf("whether guests can boot by UEFI is not known: %v", err), "see libvirt")
+	case !slices.Contains(found, string(vm.FirmwareEFI)):
+		return warn("guests cannot boot by UEFI (annotation vmlet.io/firmware): libvirt finds no such firmware on this host", mend)
+	}
+	return ok("guests boot by BIOS, or by UEFI where their pods ask for it")
 }
 
 // qemuConf reads qemu.conf.

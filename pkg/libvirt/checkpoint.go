@@ -33,6 +33,6 @@ func (h *Hypervisor) SavedMachine(ctx context.Context, memory string) (string, e
 
 // Adopt implements lifecycle.Hypervisor. libvirt refuses to restore memory under another name or UUID, and to rename what
 // is in its file (virDomainDefCheckABIStability): so it is told that it was saved under these.
-func (*Hypervisor) Adopt(xml string, m vm.Machine, nics []vm.NIC) (string, error) {
-	return domainxml.Adopt(xml, m, nics)
+func (*Hypervisor) Adopt(xml string, m vm.Machine, nics []vm.NIC, loaders []string) (string, error) {
+	return domainxml.Adopt(xml, m, nics, loaders)
 }

@@ -25,25 +25,60 @@ func (h *Hypervisor) Host(ctx context.Context, accel vm.Accel) (vm.Host, error) 
 	if accel == vm.AccelKVM {
 		virt = "kvm"
 	}
-	host.Devices, err = call(ctx, h.domains, "ask for domain capabilities", "", func(s *session) (map[string][]string, error) {
+	caps, err := h.domainCapabilities(ctx, virt)
+	if err != nil {
+		return host, err
+	}
+	host.Devices = devicesIn(caps)
+	host.Firmwares, host.Loaders = firmwareIn(caps)
+	return host, nil
+}
+
+func (h *Hypervisor) domainCapabilities(ctx context.Context, virt string) (libvirtxml.DomainCaps, error) {
+	return call(ctx, h.domains, "ask for domain capabilities", "", func(s *session) (caps libvirtxml.DomainCaps, err error) {
 		text, err := s.GetDomainCapabilities("", "x86_64", "q35", virt, 0)
 		if err != nil {
-			return nil, err
+			return caps, err
 		}
-		return devicesIn(text)
+		return capabilitiesIn(text)
 	})
-	return host, err
+}
+
+func capabilitiesIn(text string) (caps libvirtxml.DomainCaps, err error) {
+	if err := caps.Unmarshal(text); err != nil {
+		return caps, fmt.Errorf("parse libvirt's domain capabilities: %w", err)
+	}
+	return caps, nil
+}
+
+// Firmwares are what libvirt can choose for machines beside BIOS, whoever runs their CPUs.
+func (h *Hypervisor) Firmwares(ctx context.Context) ([]string, error) {
+	caps, err := h.domainCapabilities(ctx, "qemu")
+	firmwares, _ := firmwareIn(caps)
+	return firmwares, err
+}
+
+// firmwareIn reads what can be chosen, and the files of it.
+func firmwareIn(caps libvirtxml.DomainCaps) (firmwares, loaders []string) {
+	if caps.OS == nil || caps.OS.Supported != "yes" {
+		return nil, nil
+	}
+	for _, enum := range caps.OS.Enums {
+		if enum.Name == "firmware" {
+			firmwares = enum.Values
+		}
+	}
+	if l := caps.OS.Loader; l != nil && l.Supported == "yes" {
+		loaders = l.Values
+	}
+	return firmwares, loaders
 }
 
 // devicesIn reads the values that domain capabilities list, of devices that are supported.
-func devicesIn(text string) (map[string][]string, error) {
-	var caps libvirtxml.DomainCaps
-	if err := caps.Unmarshal(text); err != nil {
-		return nil, fmt.Errorf("parse libvirt's domain capabilities: %w", err)
-	}
+func devicesIn(caps libvirtxml.DomainCaps) map[string][]string {
 	out := map[string][]string{}
 	if caps.Devices == nil {
-		return out, nil
+		return out
 	}
 	for name, device := range map[string]*libvirtxml.DomainCapsDevice{
 		"disk": caps.Devices.Disk, "graphics": caps.Devices.Graphics, "video": caps.Devices.Video, "hostdev": caps.Devices.HostDev,
@@ -56,5 +91,5 @@ func devicesIn(text string) (map[string][]string, error) {
 			out[name+"."+enum.Name] = enum.Values
 		}
 	}
-	return out, nil
+	return out
 }

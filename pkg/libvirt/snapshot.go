@@ -113,6 +113,9 @@ func (h *Hypervisor) DefineDisks(ctx context.Context, id string, disks []vm.Disk
 				}
 			}
 		}
+		for _, files := range disks {
+			domainxml.GiveNVRAM(d, files.NVRAM)
+		}
 		return redefine(s, d)
 	})
 }
@@ -195,6 +198,8 @@ func takeFiles(saved, now *libvirtxml.Domain) error {
 			}
 		}
 	}
+	// The loader stays: libvirt looks for one only when a machine boots, and QEMU has what it read of it in its memory.
+	domainxml.GiveNVRAM(saved, domainxml.NVRAMOf(now))
 	saved.Metadata = now.Metadata
 	return nil
 }

@@ -30,6 +30,8 @@ func TestLibvirtKeepsTheContractOfSnapshotter(t *testing.T) {
 			HypervisorHost: lifecycletest.HypervisorHost{Hypervisor: newHypervisor(t, lifecycletest.HypervisorOwner)},
 			Image:          image,
 			Memory:         filepath.Join(dir, "memory.save"),
+			NVRAM:          [2]string{filepath.Join(dir, "first.nvram"), filepath.Join(dir, "second.nvram")},
+			Exists:         func(path string) bool { _, err := os.Lstat(path); return err == nil },
 			Data: func(t *testing.T) string {
 				t.Helper()
 				path := filepath.Join(dir, "data.qcow2")

@@ -12,8 +12,9 @@ import (
 )
 
 // undefineAll drops what libvirt keeps for a domain beside its definition; without these
-// flags it refuses to undefine a domain that has such things.
-const undefineAll = virt.DOMAIN_UNDEFINE_NVRAM | virt.DOMAIN_UNDEFINE_MANAGED_SAVE |
+// flags it refuses to undefine a domain that has such things. What UEFI keeps belongs to the root disk, and may outlive the domain
+// as that does: whoever removes the one removes the other.
+const undefineAll = virt.DOMAIN_UNDEFINE_KEEP_NVRAM | virt.DOMAIN_UNDEFINE_MANAGED_SAVE |
 	virt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | virt.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
 
 // Undefine implements lifecycle.Hypervisor. Files are removed last and also for an absent

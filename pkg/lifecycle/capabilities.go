@@ -34,6 +34,7 @@ type hostFacts struct {
 // stable: a noun, and behind a dot which way or part of it.
 var capabilities = []capability{
 	{name: "kvm", host: runsKVM},
+	{name: "firmware.efi", host: hasUEFI},
 	{name: "mounts.files", vm: answersVMlet},
 	{name: "mounts.shares", host: offers("filesystem.driverType", "virtiofs"), vm: answersVMlet},
 	{name: "limits.update", host: ownsCgroups},

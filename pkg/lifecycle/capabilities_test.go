@@ -108,7 +108,7 @@ func TestCapabilitiesFollowTheHostAndTheGuest(t *testing.T) {
 
 // always are the capabilities that no state of a VM takes away.
 var always = map[string]bool{
-	"kvm": true, "limits.update": true, "snapshots.disk": true, "hotplug.cpu.add": true, "hotplug.cpu.remove": true, "hotplug.disk.add": true, "hotplug.disk.remove": true,
+	"kvm": true, "firmware.efi": true, "limits.update": true, "snapshots.disk": true, "hotplug.cpu.add": true, "hotplug.cpu.remove": true, "hotplug.disk.add": true, "hotplug.disk.remove": true,
 	"hotplug.nic.add": true, "hotplug.nic.remove": true,
 }
 
@@ -134,6 +134,7 @@ func TestCapabilitiesAreRefusedWithTheirReason(t *testing.T) {
 		for name, want := range map[string]string{
 			"kvm":           "virtualization: tcg",
 			"mounts.shares": "libvirt 8.0.0 with QEMU 6.2.0 does not list filesystem.driverType virtiofs",
+			"firmware.efi":  "libvirt 8.0.0 finds no UEFI firmware",
 			"limits.update": "libvirt owns QEMU's cgroups",
 		} {
 			if !strings.Contains(got[name], want) {

@@ -33,9 +33,9 @@ const checkpointTimeout = 15 * time.Minute
 // were afterwards. ref is as in sandboxOf.
 //
 // FailedPrecondition for a VM that does not run, that is being stopped, rebooted or restored, or that has what is not
-// written: a caller's file or device that its guest can write to, a persistent root disk; and for one whose guest cannot be without its
-// share for a moment. Unavailable while its devices or its size change. Unlike other work it ends with its caller, who relies
-// on finding nothing in the folder after an error.
+// written: a caller's file or device that its guest can write to, a persistent root disk; and for one whose guest cannot be
+// without its share for a moment. Unavailable while its devices or its size change. Unlike other work it ends with its caller,
+// who relies on finding nothing in the folder after an error.
 func (s *Service) Checkpoint(ctx context.Context, ref, dir string) (c vm.Checkpoint, err error) {
 	id, err := s.sandboxOf(ref)
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *Service) machineNow(ctx context.Context, sandboxID string) (out vm.Chec
 	out = vm.Checkpoint{
 		SandboxID: sb.ID, ContainerID: c.ID, Sandbox: sb.Present(), Container: c.Present(),
 		MainID: c.GuestID(), MainStarted: c.Status.MainStarted, Share: len(c.Status.Shares) > 0,
-		Machine: c.Status.Size, Asked: askedAnywhere(c.Status.Asked), Accel: s.Accel(),
+		Firmware: firmwareOf(ask), Machine: c.Status.Size, Asked: askedAnywhere(c.Status.Asked), Accel: s.Accel(),
 	}
 	if out.Configured, err = sizeOf(out.Sandbox, out.Container, ask, *s.defaults.Load(), s.Accel()); err != nil {
 		return out, fmt.Errorf("its configuration makes no machine any more, so nobody could restore it: %w", err)
@@ -161,11 +161,11 @@ func (s *Service) writeCheckpoint(
 	if out, err = s.manifestOf(ctx, out, snap); err != nil {
 		return out, err
 	}
-	disks, err := s.copiedDisks(sb, snap, out)
+	files, err := s.copiedFiles(sb, snap, out)
 	if err != nil {
 		return out, err
 	}
-	for _, f := range append(disks, checkpointPart{name: vm.CheckpointMemory, from: s.cfg.Paths.SnapshotMemory(sandboxID, snap.ID)}) {
+	for _, f := range files {
 		rev.Add("checkpoint file "+f.name, func(ctx context.Context) error {
 			return s.deps.Disks.RemoveCheckpoint(ctx, where, out.ID)
 		})
@@ -186,19 +186,6 @@ func (s *Service) manifestOf(ctx context.Context, out vm.Checkpoint, snap vm.Sna
 	}
 	out.MachineType, err = s.deps.Hypervisor.SavedMachine(ctx, s.cfg.Paths.SnapshotMemory(out.SandboxID, snap.ID))
 	return out, err
-}
-
-// exportDisk makes one file of all that a layer has with those below it, beyond its image.
-func (s *Service) exportDisk(ctx context.Context, layer vm.Layer, path string) error {
-	disk := vm.Disk{Path: path, Backing: layer.Path, BackingFormat: vm.FormatQCOW2, Size: layer.Size}
-	if err := s.deps.Disks.CreateRoot(ctx, disk); err != nil {
-		return err
-	}
-	if err := s.deps.Disks.PullFile(ctx, path, vm.BackingFile{Path: layer.Backing, Format: layer.BackingFormat}); err != nil {
-		return err
-	}
-	// Where the image is on this node is nobody's business elsewhere, and a disk that names a file is not taken back.
-	return s.deps.Disks.SetBase(ctx, path, vm.BackingFile{})
 }
 
 // giveUpCheckpoint records that a checkpoint's snapshot is needed no more. One that is written is its caller's from then on,

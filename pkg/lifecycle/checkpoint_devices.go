@@ -18,8 +18,9 @@ import (
 )
 
 // A checkpoint's memory knows the devices of its moment, and its manifest what they are: NICs are attached again, by the CNI
-// of the node that it is restored on, disks that are ours are in it, and callers' disks, which the guest can only read, must be there. The share is in neither: the guest
-// is without it for the moment of its memory, and is given the one of its new container.
+// of the node that it is restored on, disks that are ours are in it, and callers' disks, which the guest can only read, must be
+// there. The share is in neither: the guest is without it for the moment of its memory, and is given the one of its new
+// container.
 
 // holdsDevices refuses what was attached to a VM and would be missing in a checkpoint, or is just changing.
 func holdsDevices(sb vm.Sandbox, c vm.Container) error {

@@ -3,6 +3,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -124,6 +125,10 @@ func (s *Service) restoredContainer(sb vm.Sandbox, spec vm.ContainerSpec, from v
 	if ask.RootDisk == vm.RootDiskPersistent {
 		return c, fmt.Errorf("the checkpoint brings its own root disk, and the pod wants a persistent one (annotation %s): %w", annotations.RootDisk, errdefs.ErrFailedPrecondition)
 	}
+	if firmwareOf(ask) != from.Firmware {
+		return c, fmt.Errorf("the memory is of a machine that booted by %s, and the pod's boots by %s (annotation %s): %w",
+			cmp.Or(from.Firmware, vm.FirmwareBIOS), cmp.Or(ask.Firmware, vm.FirmwareBIOS), annotations.Firmware, errdefs.ErrFailedPrecondition)
+	}
 	if err := s.mayHaveSize(sb, spec, from, ask); err != nil {
 		return c, err
 	}
@@ -213,6 +218,14 @@ func (s *Service) attachRestored(ctx context.Context, sb vm.Sandbox, from vm.Che
 	return err
 }
 
+// loaders are the files of this node's UEFI, as far as libvirt has told.
+func (s *Service) loaders() []string {
+	if host := s.host.Load(); host != nil {
+		return host.Loaders
+	}
+	return nil
+}
+
 // fetchRestored brings disk and memory into the sandbox's folder.
 func (s *Service) fetchRestored(ctx context.Context, from restoring, machine vm.Machine, disk vm.Disk) error {
 	file, err := from.File(vm.CheckpointDisk)
@@ -225,11 +238,19 @@ func (s *Service) fetchRestored(ctx context.Context, from restoring, machine vm.
 	if err := s.deps.Disks.SetBase(ctx, disk.Path, vm.BackingFile{Path: disk.Backing, Format: disk.BackingFormat}); err != nil {
 		return err
 	}
+	if disk.NVRAM != "" {
+		if file, err = from.File(vm.CheckpointNVRAM); err != nil {
+			return err
+		}
+		if err := s.deps.Disks.FetchNVRAM(ctx, from.dir, file, disk.NVRAM); err != nil {
+			return err
+		}
+	}
 	if file, err = from.File(vm.CheckpointMemory); err != nil {
 		return err
 	}
 	return s.deps.Disks.FetchMemory(ctx, from.dir, file, s.cfg.Paths.SnapshotMemory(machine.SandboxID, from.ID), func(xml string) (string, error) {
-		return s.deps.Hypervisor.Adopt(xml, machine, from.KnownNICs())
+		return s.deps.Hypervisor.Adopt(xml, machine, from.KnownNICs(), s.loaders())
 	})
 }
 

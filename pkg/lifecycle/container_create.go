@@ -140,6 +140,9 @@ func (s *Service) newContainer(sb vm.Sandbox, spec vm.ContainerSpec, ask vm.Over
 		return vm.Container{}, fmt.Errorf("a command runs by vmlet-agent in the guest, which this machine has no port for (annotation %s, defaults.agentChannel); leave the command out, or let the guest have the agent: %w",
 			annotations.GuestAgent, errdefs.ErrFailedPrecondition)
 	}
+	if err := s.mayBootBy(ask); err != nil {
+		return vm.Container{}, err
+	}
 	files, shares, err := judgeMounts(spec.Mounts)
 	if err != nil {
 		return vm.Container{}, err

@@ -171,5 +171,6 @@ func withoutLayers(layers, gone []vm.Layer) []vm.Layer {
 func asLayer(id string, d vm.Disk) vm.Layer {
 	return vm.Layer{
 		ID: id, Path: d.Path, Parent: d.Layer, ImageID: d.ImageID, Backing: d.Backing, BackingFormat: d.BackingFormat, Size: d.Size,
+		NVRAM: d.NVRAM,
 	}
 }

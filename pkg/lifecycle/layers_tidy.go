@@ -248,7 +248,7 @@ func (s *Service) dropLayer(ctx context.Context, t diskTree, l vm.Layer, chain [
 	if slices.Contains(chain, l.Path) {
 		return fmt.Errorf("QEMU still has %s open, which nothing on record is on: %w", l.Path, errdefs.ErrFailedPrecondition)
 	}
-	if err := s.deps.Disks.RemoveFile(ctx, l.Path); err != nil {
+	if err := s.removeWithNVRAM(ctx, l.Path, l.NVRAM); err != nil {
 		return err
 	}
 	_, err := s.updateTree(t, "layer removed", func(t vm.DiskTree) (vm.DiskTree, error) {

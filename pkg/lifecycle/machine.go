@@ -43,6 +43,7 @@ func (s *Service) machineOf(sb vm.Sandbox, c vm.Container, d vm.Disk, ask vm.Ove
 				ErrorPolicy: "report", Serial: "seed",
 			},
 		},
+		NVRAM:        d.NVRAM,
 		NICs:         sb.NICs(),
 		ConsoleSpool: s.cfg.Paths.ConsoleSpool(sb.ID, c.ID),
 		AgentChannel: def.AgentChannel,

@@ -124,12 +124,14 @@ func (s *Service) withOperation(st vm.SandboxStatus, sandboxID, object string) v
 	if op == nil {
 		return st
 	}
-	if _, ok := operationByID(st, op.record.ID); ok {
+	st.Operations = slices.Clone(st.Operations)
+	if i := slices.IndexFunc(st.Operations, func(o vm.Operation) bool { return o.ID == op.record.ID }); i >= 0 {
+		st.Operations[i].Object = object // it is tried once more
 		return st
 	}
 	record := op.record
 	record.Object = object
-	st.Operations = append(slices.Clone(st.Operations), record)
+	st.Operations = append(st.Operations, record)
 	return st
 }
 

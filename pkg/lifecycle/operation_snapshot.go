@@ -155,6 +155,13 @@ func (s *Service) recordAdopted(ctx context.Context, op *operation, paused time.
 	case !switched || usage.UsedInodes == 0:
 		return errCutShort
 	}
+	_, disk, err := s.bootDisk(sb)
+	if err == nil {
+		err = s.sameNVRAM(ctx, disk.Disk, snap) // which may be of another time by now
+	}
+	if err != nil {
+		return err
+	}
 	memory := *snap.Memory
 	memory.Size = int64(usage.UsedBytes)
 	snap.Memory, snap.Paused = &memory, paused

@@ -30,6 +30,7 @@ func (s *Service) intendPersistent(sb vm.Sandbox, disk vm.Disk, ask vm.Overrides
 	if errors.Is(err, errdefs.ErrNotFound) {
 		d := vm.PersistentDisk{ID: newID(), Key: key, CreatedAt: s.now(), Disk: disk, Status: vm.PersistentDiskStatus{Holder: sb.ID}}
 		d.Disk.Path = s.cfg.Paths.PersistentDisk(d.ID)
+		d.Disk.NVRAM = nvramFor(d.Disk.Path, ask)
 		err = s.deps.Store.Disks.Create(name, d, "persistent disk intended")
 		if err == nil {
 			return rootDisk{
@@ -45,12 +46,12 @@ func (s *Service) intendPersistent(sb vm.Sandbox, disk vm.Disk, ask vm.Overrides
 	if known.Status.Holder == sb.ID && !known.Status.Removing && known.Disk.ImageID == disk.ImageID && known.Disk.Size >= ask.RootSize {
 		return rootDisk{Disk: known.Disk, persistent: name, made: known.Status.Made}, nil
 	}
-	return s.takePersistent(sb, name, disk.ImageID, ask.RootSize)
+	return s.takePersistent(sb, name, disk.ImageID, ask)
 }
 
 // takePersistent makes a sandbox the holder of a disk. FailedPrecondition if somebody else
-// is, if it is being removed, or if it was made of another image.
-func (s *Service) takePersistent(sb vm.Sandbox, name, imageID string, size int64) (rootDisk, error) {
+// is, if it is being removed, or if it was made of another image or for another firmware.
+func (s *Service) takePersistent(sb vm.Sandbox, name, imageID string, ask vm.Overrides) (rootDisk, error) {
 	before := ""
 	d, err := s.deps.Store.Disks.Update(name, "persistent disk taken", func(d vm.PersistentDisk) (vm.PersistentDisk, error) {
 		if d.Status.Removing {
@@ -63,8 +64,11 @@ func (s *Service) takePersistent(sb vm.Sandbox, name, imageID string, size int64
 			return d, fmt.Errorf("root disk %s was made of image %s, and the pod wants %s; run it from the former image, or remove the disk with all that is on it: vmletctl disk rm %s: %w",
 				name, d.Disk.ImageID, imageID, name, errdefs.ErrFailedPrecondition)
 		}
+		if err := bootsBy(d, ask); err != nil {
+			return d, err
+		}
 		before, d.Status.Holder = d.Status.Holder, sb.ID
-		d.Disk.Size = max(d.Disk.Size, size)
+		d.Disk.Size = max(d.Disk.Size, ask.RootSize)
 		return d, nil
 	})
 	if err != nil {

@@ -34,8 +34,8 @@ type Hypervisor interface {
 	// Define makes the domain, or replaces the definition of an inactive one. It is
 	// FailedPrecondition for an active one. Idempotent.
 	Define(ctx context.Context, m vm.Machine) error
-	// Start makes QEMU with the guest's CPUs halted. The taps exist in the host's
-	// network namespace when it returns. FailedPrecondition if already active.
+	// Start makes QEMU with the guest's CPUs halted, and before that its NVRAM, where a machine that has one finds none. The
+	// taps exist in the host's network namespace when it returns. FailedPrecondition if already active.
 	Start(ctx context.Context, id string) error
 	// Resume lets the CPUs run. Idempotent for a running domain.
 	Resume(ctx context.Context, id string) error
@@ -85,8 +85,8 @@ type Hypervisor interface {
 	// process every 200 ms, the adapter hears of it at once. nil for a domain that is
 	// absent or not active.
 	AwaitExit(ctx context.Context, id string) error
-	// Undefine removes the domain with its NVRAM, managed save, libvirt's log of it and whatever
-	// else libvirt keeps for it. FailedPrecondition while active. Idempotent.
+	// Undefine removes the domain with its managed save, libvirt's log of it and whatever
+	// else libvirt keeps for it, but for its NVRAM, which goes with the root disk. FailedPrecondition while active. Idempotent.
 	Undefine(ctx context.Context, id string) error
 	// Domain returns the domain's state now; State is DomainAbsent for an unknown one.
 	Domain(ctx context.Context, id string) (vm.Domain, error)

@@ -13,8 +13,9 @@ type Adopter interface {
 	// SavedMachine is the versioned type of the machine whose memory a file holds, such as "pc-q35-7.2".
 	SavedMachine(ctx context.Context, memory string) (string, error)
 	// Adopt is the XML that memory was saved with, as m's: its identity and its taps, each the one that m's NIC of the name
-	// has; nics are those of the saved machine. FailedPrecondition for a machine that m cannot stand for. Pure.
-	Adopt(xml string, m vm.Machine, nics []vm.NIC) (string, error)
+	// has; nics are those of the saved machine, loaders the files of this node's UEFI. FailedPrecondition for a machine that m cannot
+	// stand for. Pure.
+	Adopt(xml string, m vm.Machine, nics []vm.NIC, loaders []string) (string, error)
 }
 
 // CheckpointFolders is the part of Disks that writes and reads the folders of checkpoints. They are their callers': below a
@@ -35,9 +36,10 @@ type CheckpointFolders interface {
 	// ReadCheckpoint reads the manifest, and looks whether all files are there. NotFound if there is none; DataLoss if
 	// one is not as it was written, as far as can be seen without reading it.
 	ReadCheckpoint(ctx context.Context, dir string) (vm.Checkpoint, error)
-	// FetchDisk and FetchMemory make a file of a sandbox of one of a checkpoint, whole or not at all: the disk without a
+	// FetchDisk, FetchNVRAM and FetchMemory make a file of a sandbox of one of a checkpoint, whole or not at all: the disk without a
 	// file below it, the memory with the XML that adopt makes of its own. DataLoss if it is not what was written. A file
 	// that is there is left alone.
 	FetchDisk(ctx context.Context, dir string, file vm.CheckpointFile, path string) error
+	FetchNVRAM(ctx context.Context, dir string, file vm.CheckpointFile, path string) error
 	FetchMemory(ctx context.Context, dir string, file vm.CheckpointFile, path string, adopt func(xml string) (string, error)) error
 }

@@ -25,11 +25,11 @@ type Snapshotter interface {
 	// AbortSaving has libvirt give up the memory that it writes for a snapshot: Snapshot fails then, and the machine runs on
 	// as it was. nil where it writes none, or all of it is written.
 	AbortSaving(ctx context.Context, id string) error
-	// DefineDisks gives disks of an inactive domain other files in its definition. The rest of that is left alone, and a target
-	// that is not in it passed over. FailedPrecondition for an active one. Idempotent.
+	// DefineDisks gives disks of an inactive domain other files in its definition, and what the firmware keeps with the one to boot
+	// from. The rest of that is left alone, and a target that is not in it passed over. FailedPrecondition for an active one. Idempotent.
 	DefineDisks(ctx context.Context, id string, disks []vm.DiskFiles) error
 	// StartFromMemory is Start of a domain whose guest goes on in the memory of a snapshot: the disks and files of the
-	// definition take the place of those that the memory was saved with. The machine has the devices of that moment: of
+	// definition take the place of those that the memory was saved with, and what the firmware kept is a part of the memory. The machine has the devices of that moment: of
 	// nics, those that are on record, what it had by the same tap and MAC; others that it had have no carrier, and a tap
 	// of another name. Disks that it had not are left out; FailedPrecondition for one that the definition has not. It has
 	// no share, which ReplugShare gives it.
@@ -58,6 +58,11 @@ type Layerer interface {
 	// SetBase sets a file on another one with the same content, or with a path of "" on none: what it does not have itself
 	// reads as zeros then. FailedPrecondition while a QEMU writes to it. Idempotent.
 	SetBase(ctx context.Context, path string, base vm.BackingFile) error
+	// CopyFile makes the file to of what is in from, whole or not at all, in place of an older one, for QEMU to write to. Where from
+	// is not there, to is not either. A machine that has from open may write to it meanwhile: see SameFiles.
+	CopyFile(ctx context.Context, from, to string) error
+	// SameFiles tells whether two files hold the same, or neither is there.
+	SameFiles(ctx context.Context, a, b string) (bool, error)
 	// FileUsage is what one file takes on the host; nothing if it is not there.
 	FileUsage(ctx context.Context, path string) (vm.FSUsage, error)
 }

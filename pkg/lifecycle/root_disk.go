@@ -40,6 +40,7 @@ func (s *Service) intendRoot(sb vm.Sandbox, c vm.Container, image vm.Image, ask 
 		}
 		disk.Path = s.cfg.Paths.RootDisk(sb.ID, c.Spec.Name, image.ID)
 	}
+	disk.NVRAM = nvramFor(disk.Path, ask)
 	if _, err := s.updateSandbox(sb.ID, "disk intended", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {
 		st.Disks = append(append([]vm.Disk(nil), st.Disks...), disk)
 		return st, nil
@@ -75,7 +76,7 @@ func (s *Service) forgetDisk(ctx context.Context, sandboxID string, disk vm.Disk
 	if err := s.merges.interrupt(ctx, sandboxID); err != nil {
 		return err
 	}
-	if err := s.deps.Disks.RemoveFile(ctx, disk.Path); err != nil {
+	if err := s.removeWithNVRAM(ctx, disk.Path, disk.NVRAM); err != nil {
 		return err
 	}
 	_, err := s.updateSandbox(sandboxID, "disk forgotten", func(st vm.SandboxStatus) (vm.SandboxStatus, error) {

@@ -26,6 +26,10 @@ func qemuOverhead(accel vm.Accel, ram int64) int64 {
 	return base + ram/512
 }
 
+// leastForEFI is what a guest takes to boot by UEFI, in bytes: with OVMF of edk2 2022.11 and 128 MiB the tiny guest's boot loader has
+// no room for the kernel, with 160 and 192 MiB the firmware crashes.
+const leastForEFI = 256 * vm.MiB
+
 // sizeOf derives the guest's size. What an annotation says wins; then the pod's limits;
 // then the node's defaults.
 func sizeOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults, accel vm.Accel) (vm.MachineSize, error) {
@@ -128,6 +132,10 @@ func memoryOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Default
 	if room.limited && ask.Memory > max(room.bytes, 0) {
 		return 0, fmt.Errorf("guest memory of %d MiB was asked for, but there is only room for %d MiB: %s: %w",
 			ask.Memory/vm.MiB, max(room.bytes, 0)/vm.MiB, room.why, errdefs.ErrInvalidArgument)
+	}
+	if ask.Firmware == vm.FirmwareEFI && memory < leastForEFI {
+		return 0, fmt.Errorf("a guest of %d MiB is too small to boot by UEFI (annotation %s), %d MiB are the least: %s: %w",
+			max(memory, 0)/vm.MiB, annotations.Firmware, leastForEFI/vm.MiB, room.why, errdefs.ErrInvalidArgument)
 	}
 	if memory < d.MinimumMemory {
 		return 0, fmt.Errorf("a guest of %d MiB is too small, %d MiB are the least (defaults.minimumMemory): %s: %w",

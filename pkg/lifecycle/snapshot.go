@@ -97,15 +97,27 @@ func (s *Service) snapshotInfo(ctx context.Context, t diskTree, snap vm.Snapshot
 		layers = append(layers, part.Layer)
 	}
 	for _, id := range layers {
-		if l, ok := layerByID(t.DiskTree, id); ok {
-			used, err := s.deps.Disks.FileUsage(ctx, l.Path)
-			if err != nil {
-				return info, err
-			}
-			info.Used += used.UsedBytes
+		l, ok := layerByID(t.DiskTree, id)
+		if !ok {
+			continue
 		}
+		used, err := s.usedBy(ctx, l)
+		if err != nil {
+			return info, err
+		}
+		info.Used += used
 	}
 	return info, nil
+}
+
+// usedBy is the bytes that a layer takes on the host.
+func (s *Service) usedBy(ctx context.Context, l vm.Layer) (uint64, error) {
+	used, err := s.deps.Disks.FileUsage(ctx, l.Path)
+	if err != nil || l.NVRAM == "" {
+		return used.UsedBytes, err
+	}
+	nvram, err := s.deps.Disks.FileUsage(ctx, l.NVRAM)
+	return used.UsedBytes + nvram.UsedBytes, err
 }
 
 // bootDisk finds the container that has the VM of a sandbox, or had it last, and its root disk.
@@ -182,7 +194,7 @@ func (s *Service) redefine(ctx context.Context, sb vm.Sandbox) error {
 	if err := s.handOverLayers(ctx, t.DiskTree, disk.Layer); err != nil {
 		return err
 	}
-	files := []vm.DiskFiles{{Path: disk.Path, Backing: backingOf(t.DiskTree, disk.Disk)}}
+	files := []vm.DiskFiles{{Path: disk.Path, Backing: backingOf(t.DiskTree, disk.Disk), NVRAM: disk.NVRAM}}
 	for _, d := range sb.Status.DataDisks {
 		if !d.Own() || d.State != vm.DataDiskAttached {
 			continue

@@ -57,7 +57,16 @@ func (s *Service) beginSnapshot(ctx context.Context, ref string, req vm.Snapshot
 	})
 }
 
-func (s *Service) createSnapshot(ctx context.Context, sandboxID string, req vm.SnapshotRequest) error {
+func (s *Service) createSnapshot(ctx context.Context, sandboxID string, req vm.SnapshotRequest) (err error) {
+	for range snapshotTries {
+		if err = s.trySnapshot(ctx, sandboxID, req); !errors.Is(err, errNVRAMChanged) || s.life.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+func (s *Service) trySnapshot(ctx context.Context, sandboxID string, req vm.SnapshotRequest) error {
 	if err := s.freeName(ctx, sandboxID, req.Name); err != nil {
 		return err
 	}
@@ -146,7 +155,10 @@ func (s *Service) intendSnapshot(ctx context.Context, sandboxID string, req vm.S
 		return t, snap, errors.Join(err, s.undoSnapshotLocked(context.WithoutCancel(ctx), sandboxID))
 	}
 	if snap.Machine == vm.DomainShutoff { // nor may anybody start it meanwhile
-		if err := s.recordTaken(t, snap, vm.SnapshotReady); err != nil {
+		if err = s.copyNVRAM(ctx, disk.Disk, snap); err == nil {
+			err = s.recordTaken(t, snap, vm.SnapshotReady)
+		}
+		if err != nil {
 			return t, snap, errors.Join(err, s.undoSnapshotLocked(context.WithoutCancel(ctx), sandboxID))
 		}
 	}
@@ -172,11 +184,13 @@ func (s *Service) isAsRecorded(ctx context.Context, t diskTree, disk vm.Disk, sn
 
 func (s *Service) newSnapshot(sb vm.Sandbox, c vm.Container, disk diskInTree, req vm.SnapshotRequest) (vm.Snapshot, error) {
 	next := newID()
+	file := s.layeredDisk(disk.tree, next)
 	snap := vm.Snapshot{
 		ID: newID(), Name: req.Name, Description: req.Description, State: vm.SnapshotCreating, CreatedAt: s.now(), Parent: disk.tree.Current,
 		Machine: vm.DomainShutoff, Consistency: vm.ConsistencyOff, Checkpoint: req.Checkpoint,
 		Disk: vm.SnapshotDisk{
-			Container: disk.Container, ImageID: disk.ImageID, Layer: next, Next: s.layeredDisk(disk.tree, next), Size: disk.Size,
+			Container: disk.Container, ImageID: disk.ImageID, Layer: next, Next: file, Size: disk.Size,
+			NVRAM: nvramBeside(file, disk.Disk),
 		},
 	}
 	if c.Status.Live() {
@@ -273,7 +287,9 @@ func (s *Service) takeSnapshot(ctx context.Context, t diskTree, snap vm.Snapshot
 	}
 	take := func(ctx context.Context) error {
 		still := s.stills.begin(sb.ID)
-		err := s.quiesced(ctx, snap, sb.ID, func(ctx context.Context) error { return s.writeSnapshot(ctx, sb.ID, what) })
+		err := s.quiesced(ctx, snap, sb.ID, func(ctx context.Context) error {
+			return s.withNVRAM(ctx, disk.Disk, snap, func(ctx context.Context) error { return s.writeSnapshot(ctx, sb.ID, what) })
+		})
 		snap.Paused = still.end(time.Now())
 		return err
 	}
@@ -319,6 +335,7 @@ func (s *Service) recordTaken(t diskTree, snap vm.Snapshot, state vm.SnapshotSta
 		}
 		if i >= 0 {
 			layer := asLayer(snap.Disk.Layer, t.Disks[i])
+			layer.NVRAM = snap.Disk.NVRAM // a copy: the disk has the file that QEMU has
 			t.Layers = withLayer(t.Layers, layer)
 			t.Disks = withDisk(t.Disks, layer.Path, overLayer(t.Disks[i], layer, snap.Disk.Next))
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"pgregory.net/rapid"
 
+	"github.com/vmlet/vmlet/pkg/annotations"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -44,6 +45,14 @@ func TestSnapshotsAreWhatTheyWere(t *testing.T) { checkSnapshotModel(t, nil) }
 
 // TestSnapshotsOfAPersistentDiskAreWhatTheyWere, also in the next sandbox of the pod, and the one after that.
 func TestSnapshotsOfAPersistentDiskAreWhatTheyWere(t *testing.T) { checkSnapshotModel(t, persistent) }
+
+// TestSnapshotsHaveWhatTheFirmwareKept: what a guest writes is in its firmware too, and comes and goes with the disk.
+func TestSnapshotsHaveWhatTheFirmwareKept(t *testing.T) { checkSnapshotModel(t, byUEFI(nil)) }
+
+// TestSnapshotsOfAPersistentDiskHaveWhatTheFirmwareKept, also in the next sandbox.
+func TestSnapshotsOfAPersistentDiskHaveWhatTheFirmwareKept(t *testing.T) {
+	checkSnapshotModel(t, byUEFI(persistent))
+}
 
 func checkSnapshotModel(t *testing.T, asks map[string]string) {
 	t.Helper()
@@ -80,7 +89,7 @@ func runSnapshotModel(t *testing.T, rt *rapid.T, asks map[string]string) {
 		"detach NIC":    func(rt *rapid.T) { m.detachNIC(rt) },
 		"fail":          func(rt *rapid.T) { m.fail(rt) },
 	}
-	if asks == nil {
+	if asks[annotations.RootDisk] == "" {
 		actions["attach disk"] = func(*rapid.T) { m.attachDisk() }
 		actions["detach disk"] = func(rt *rapid.T) { m.detachDisk(rt) }
 	} else {
@@ -194,6 +203,24 @@ func (m *snapshots) disk() string {
 	return st.Disks[0].Path
 }
 
+// nvram is the file that QEMU has its firmware's variables in, "" with BIOS.
+func (m *snapshots) nvram() string {
+	machine, ok := m.hypervisor.Machine(m.sandbox)
+	if !ok {
+		m.rt.Fatal("it has no machine")
+	}
+	return machine.NVRAM
+}
+
+// firmware holds what is kept in a file against the model.
+func (m *snapshots) firmware(what, path string, want map[string]string) {
+	if byUEFI := m.asks[annotations.Firmware] != ""; byUEFI != (path != "") {
+		m.rt.Fatalf("%s: the NVRAM is %q", what, path)
+	} else if byUEFI {
+		m.holds("the firmware of "+what, path, want)
+	}
+}
+
 func (m *snapshots) runs() bool {
 	d, err := m.hypervisor.Domain(context.Background(), m.sandbox)
 	if err != nil {
@@ -220,6 +247,9 @@ func (m *snapshots) write() {
 	m.writes++
 	key, value := fmt.Sprintf("sector %d", m.writes%5), fmt.Sprint(m.writes)
 	m.disks.Put(m.chains()[0][0], key, value)
+	if nvram := m.nvram(); nvram != "" {
+		m.disks.Put(nvram, key, value)
+	}
 	m.now[key] = value
 	if d, ok := m.dataDisk(); ok && d.State == vm.DataDiskAttached {
 		m.disks.Put(m.dataChain(d.Target)[0], key, "data "+value)
@@ -365,11 +395,11 @@ func (m *snapshots) powerOff() {
 // fail has the next call of a kind fail: what the tests call next may, and what goes on behind them is done again.
 func (m *snapshots) fail(rt *rapid.T) {
 	call := rapid.SampledFrom([]string{"Snapshot", "PullLayer", "CommitLayer", "PullFile", "SetBase", "StartFromMemory", "FileUsage", "Chains", "Saving", "DefineDisks",
-		"AttachDisk", "UnplugDisk", "ForgetDisk", "CreateRoot",
+		"AttachDisk", "UnplugDisk", "ForgetDisk", "CreateRoot", "CopyFile", "SameFiles",
 		"UnplugShare", "ReplugShare", "UnplugSurplus", "PlugNIC", "UnmountShares", "MountShares"}).Draw(rt, "call")
 	failure := fmt.Errorf("as the test wants it: %w", rapid.SampledFrom([]error{errdefs.ErrUnavailable, errdefs.ErrInternal}).Draw(rt, "class"))
 	switch call {
-	case "FileUsage", "PullFile", "SetBase", "CreateRoot":
+	case "FileUsage", "PullFile", "SetBase", "CreateRoot", "CopyFile", "SameFiles":
 		m.disks.FailNext(call, failure)
 	case "UnmountShares", "MountShares":
 		m.guest.FailNext(call, failure)
@@ -386,7 +416,11 @@ func (m *snapshots) check() {
 		st = m.tree()
 	}
 	m.holds("the disk", m.disk(), m.now)
+	m.firmware("the disk", st.Disks[0].NVRAM, m.now)
 	if m.runs() {
+		if nvram := m.nvram(); nvram != st.Disks[0].NVRAM {
+			m.rt.Fatalf("QEMU has %s, and on record is %s", nvram, st.Disks[0].NVRAM)
+		}
 		if writes := m.chains()[0][0]; writes != m.disk() {
 			m.rt.Fatalf("QEMU writes to %s, and on record is %s", writes, m.disk())
 		}
@@ -406,6 +440,7 @@ func (m *snapshots) check() {
 			m.rt.Fatalf("the layer of snapshot %s is gone", snap.Name)
 		}
 		m.holds("snapshot "+snap.Name, st.Layers[i].Path, want)
+		m.firmware("snapshot "+snap.Name, st.Layers[i].NVRAM, want)
 		if len(snap.DataDisks) > 0 != (m.parts[snap.Name] != nil) {
 			m.rt.Fatalf("snapshot %s has %+v", snap.Name, snap.DataDisks)
 		}
@@ -473,6 +508,9 @@ func (m *snapshots) clean() {
 	for _, path := range m.disks.Files() {
 		if strings.Contains(path, "/data-") && path != data.Path {
 			m.rt.Fatalf("%s is left", path)
+		}
+		if path == st.Disks[0].NVRAM {
+			continue
 		}
 		if (strings.Contains(path, "/root") || strings.Contains(path, "/memory-")) && path != m.disk() {
 			m.rt.Fatalf("%s is left", path)

@@ -134,12 +134,11 @@ func nextsOf(t vm.DiskTree, snap vm.Snapshot) (paths []string) {
 
 // removeNexts removes all files that a snapshot was to make.
 func (s *Service) removeNexts(ctx context.Context, snap vm.Snapshot) error {
-	paths := []string{snap.Disk.Next}
-	for _, part := range snap.DataDisks {
-		paths = append(paths, part.Next)
+	if err := s.removeWithNVRAM(ctx, snap.Disk.Next, snap.Disk.NVRAM); err != nil {
+		return err
 	}
-	for _, path := range paths {
-		if err := s.deps.Disks.RemoveFile(ctx, path); err != nil {
+	for _, part := range snap.DataDisks {
+		if err := s.deps.Disks.RemoveFile(ctx, part.Next); err != nil {
 			return err
 		}
 	}
@@ -148,7 +147,7 @@ func (s *Service) removeNexts(ctx context.Context, snap vm.Snapshot) error {
 
 // withoutNexts is a snapshot that makes no files any more.
 func withoutNexts(snap vm.Snapshot) vm.Snapshot {
-	snap.Disk.Next = ""
+	snap.Disk.Next, snap.Disk.NVRAM = "", ""
 	snap.DataDisks = slices.Clone(snap.DataDisks)
 	for i := range snap.DataDisks {
 		snap.DataDisks[i].Next = ""
@@ -203,6 +202,9 @@ func (s *Service) makeRestored(ctx context.Context, t vm.DiskTree, intent vm.Res
 	if err := s.deps.Disks.CreateRoot(ctx, onLayer(t, intent.Next)); err != nil {
 		return err
 	}
+	if err := s.bringNVRAM(ctx, t, intent.Next); err != nil {
+		return err
+	}
 	for _, part := range intent.DataDisks {
 		layer, ok := layerByID(t, part.Next.Layer)
 		if !ok {
@@ -217,7 +219,7 @@ func (s *Service) makeRestored(ctx context.Context, t vm.DiskTree, intent vm.Res
 
 // removeRestored removes them.
 func (s *Service) removeRestored(ctx context.Context, intent vm.RestoreIntent) error {
-	if err := s.deps.Disks.RemoveFile(ctx, intent.Next.Path); err != nil {
+	if err := s.removeWithNVRAM(ctx, intent.Next.Path, intent.Next.NVRAM); err != nil {
 		return err
 	}
 	for _, part := range intent.DataDisks {

@@ -105,8 +105,10 @@ func (s *Service) restoreSnapshot(ctx context.Context, sandboxID string, req vm.
 	if err != nil {
 		return err
 	}
+	next := overLayer(disk.Disk, layer, s.layeredDisk(t, newID()))
+	next.NVRAM = nvramBeside(next.Path, disk.Disk)
 	intent := vm.RestoreIntent{
-		SnapshotID: snap.ID, WasCurrent: t.Current, Was: disk.Disk, Next: overLayer(disk.Disk, layer, s.layeredDisk(t, newID())),
+		SnapshotID: snap.ID, WasCurrent: t.Current, Was: disk.Disk, Next: next,
 		DataDisks: parts, Memory: snap.Memory != nil && !req.DiskOnly, Paused: req.Paused,
 	}
 	if !c.Status.Runs() {

@@ -3,7 +3,10 @@
 // Package paths names every file and folder that vmlet keeps.
 package paths
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // Node is the pair of folders a vmlet lives in. Root survives a reboot of the host,
 // State does not (it is on a tmpfs).
@@ -43,6 +46,9 @@ func (n Node) FreshDisk(id, containerID string) string {
 func (n Node) LayeredDisk(id, layerID string) string {
 	return filepath.Join(n.Sandbox(id), "root-layer-"+layerID+".qcow2")
 }
+
+// NVRAM is what UEFI keeps, beside the file of a root disk and by its name.
+func NVRAM(disk string) string { return strings.TrimSuffix(disk, ".qcow2") + ".nvram" }
 
 // SnapshotMemory is the memory of a guest at a snapshot. It holds all secrets that the guest had in it.
 func (n Node) SnapshotMemory(id, snapshotID string) string {

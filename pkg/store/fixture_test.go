@@ -94,6 +94,7 @@ func sandboxOfVersion5() vm.Sandbox {
 	sb.Spec.CNIArgs, sb.Spec.IPs = nil, nil
 	snap := &sb.Status.Snapshots[0]
 	snap.Checkpoint, snap.MemoryGone = nil, false
+	snap.Disk.NVRAM, sb.Status.Layers[0].NVRAM, sb.Status.Disks[0].NVRAM = "", "", "" // all guests booted by BIOS
 	snap.Memory.DataDisks = nil
 	snap.DataDisks, snap.LeftOut, sb.Status.DataDisks[0].Layer = nil, nil, ""
 	snap.Memory.Machine = vm.MachineSize{VCPUs: snap.Memory.Machine.VCPUs, Memory: snap.Memory.Machine.Memory}
@@ -105,6 +106,7 @@ func containerOfVersion5() vm.Container {
 	c := fullContainer()
 	c.Status.PowerOff, c.Status.Resize, c.Status.Asked = nil, nil, vm.SizeAsk{}
 	c.Status.Rejoin, c.Status.Checkpoint, c.Status.Restore.DataDisks = false, nil, nil
+	c.Status.Restore.Was.NVRAM, c.Status.Restore.Next.NVRAM = "", ""
 	c.Status.Size = vm.MachineSize{VCPUs: c.Status.Size.VCPUs, Memory: c.Status.Size.Memory}
 	return c
 }
@@ -112,7 +114,7 @@ func containerOfVersion5() vm.Container {
 // diskOfVersion5: a persistent disk had no snapshots and no tenant.
 func diskOfVersion5() []vm.PersistentDisk {
 	d := fullDisk()
-	d.Key.Tenant, d.Status.Layered = "", vm.Layered{}
+	d.Key.Tenant, d.Disk.NVRAM, d.Status.Layered = "", "", vm.Layered{}
 	return []vm.PersistentDisk{d}
 }
 

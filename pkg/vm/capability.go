@@ -20,4 +20,6 @@ type Host struct {
 	// Devices are the values that libvirt's domain capabilities list for devices, by "DEVICE.ENUM" in libvirt's words, such as
 	// "filesystem.driverType": "path", "handle", "virtiofs".
 	Devices map[string][]string
+	// Firmwares is what libvirt can choose for machines beside BIOS: "efi". Loaders are the files of such firmware.
+	Firmwares, Loaders []string
 }

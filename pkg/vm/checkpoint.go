@@ -44,6 +44,8 @@ type Checkpoint struct {
 	DataDisks []DataDisk `json:"dataDisks,omitempty"`
 	// Share says that the machine was made to have folders of the host, which it is without in its memory. Since version 2.
 	Share bool `json:"share,omitempty"`
+	// Firmware is what the machine booted by, "" for BIOS. Since version 3.
+	Firmware Firmware `json:"firmware,omitempty"`
 	// Machine is the size of the machine, MachineType its versioned type for QEMU.
 	Machine     MachineSize `json:"machine"`
 	MachineType string      `json:"machineType"`
@@ -88,6 +90,8 @@ const (
 	CheckpointMemory = "memory.save"
 	// CheckpointDisk is a qcow2 file of what the root disk has beyond its image; it names no backing file.
 	CheckpointDisk = "root.qcow2"
+	// CheckpointNVRAM is what UEFI kept, of a machine that booted by it.
+	CheckpointNVRAM = "root.nvram"
 )
 
 // CheckpointFile is one file of a checkpoint.
@@ -103,6 +107,9 @@ func (c Checkpoint) Names() []string {
 	names := []string{CheckpointMemory, CheckpointDisk}
 	for _, d := range c.OwnDisks() {
 		names = append(names, CheckpointData(d.Target))
+	}
+	if c.Firmware == FirmwareEFI {
+		names = append(names, CheckpointNVRAM)
 	}
 	return names
 }

@@ -29,8 +29,8 @@ func (c Checkpoint) OwnDisks() (own []DataDisk) {
 // LeastVersion is the oldest version that can say all of the checkpoint. It is written as that: a vmlet that knows no newer one
 // restores what it can, and refuses what it would leave out.
 func (c Checkpoint) LeastVersion() int {
-	if len(c.OwnDisks()) > 0 {
-		return CheckpointVersion
+	if len(c.OwnDisks()) > 0 || c.Firmware == FirmwareEFI {
+		return 3
 	}
 	return 2
 }

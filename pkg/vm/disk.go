@@ -37,6 +37,9 @@ type Disk struct {
 	BackingFormat DiskFormat `json:"backingFormat"`
 	// Size is the virtual size in bytes.
 	Size int64 `json:"size"`
+	// NVRAM is the file with what UEFI keeps for the guests that boot from the disk, "" for a disk that is booted by BIOS. libvirt
+	// makes it with the first boot, and QEMU has it open: other than Path it stays the same when a snapshot is taken.
+	NVRAM string `json:"nvram,omitempty"`
 	// Growing is set from before the file is given that size until it has it.
 	Growing bool `json:"growing,omitempty"`
 }

@@ -33,6 +33,9 @@ type Machine struct {
 	// device for that.
 	MaxMemory, BootMemory int64
 
+	// NVRAM is the file with what UEFI keeps, "" for a machine that boots by BIOS. libvirt makes one that is not there.
+	NVRAM string
+
 	Disks []MachineDisk
 	NICs  []NIC
 	// ConsoleSpool is the file that the serial console's output is appended to.

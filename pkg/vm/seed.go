@@ -50,8 +50,10 @@ type Overrides struct {
 	// RootDiskClaim names a persistent disk that pods share in turn, "" for one of the pod's own.
 	RootDiskClaim string
 	DiskBus       string
-	UserData      []byte // secret
-	SSHKeys       []string
+	// Firmware is what the VM boots by, "" for FirmwareBIOS.
+	Firmware Firmware
+	UserData []byte // secret
+	SSHKeys  []string
 	// GuestAgent says how the guest comes by its agent, "" for GuestAgentImage.
 	GuestAgent GuestAgent
 	// AgentTimeout is how long a command waits for its guest's agent.

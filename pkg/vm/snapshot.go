@@ -24,6 +24,9 @@ type Layer struct {
 	BackingFormat DiskFormat `json:"backingFormat"`
 	// Size is the virtual size in bytes.
 	Size int64 `json:"size"`
+	// NVRAM is a copy of what UEFI kept when the layer was written to last, "" under a disk that is booted by BIOS. It goes with
+	// the layer.
+	NVRAM string `json:"nvram,omitempty"`
 }
 
 // SnapshotState is where a snapshot stands.
@@ -116,6 +119,8 @@ type SnapshotDisk struct {
 	Layer string `json:"layer"`
 	// Next is the file that the guest writes to instead, while the snapshot is Creating.
 	Next string `json:"next,omitempty"`
+	// NVRAM is the file that a copy of what UEFI keeps goes to, while the snapshot is Creating; "" with BIOS.
+	NVRAM string `json:"nvram,omitempty"`
 	// Size is the virtual size in bytes.
 	Size int64 `json:"size"`
 }
@@ -210,6 +215,8 @@ type DiskFiles struct {
 	Target  string
 	Path    string
 	Backing []BackingFile
+	// NVRAM is what UEFI keeps for the one to boot from, "" with BIOS.
+	NVRAM string
 }
 
 // Awoken is a machine that goes on in the memory of a snapshot, its CPUs still halted.

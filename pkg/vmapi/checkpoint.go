@@ -43,9 +43,11 @@ func (s *checkpointServer) CreateCheckpoint(ctx context.Context, req *vmletv1.Cr
 		if err != nil {
 			return nil, err
 		}
-		if name == vm.CheckpointMemory {
+		switch name {
+		case vm.CheckpointMemory:
 			out.MemoryBytes = file.Size
-		} else {
+		case vm.CheckpointNVRAM: // is on no disk
+		default:
 			out.DiskBytes += file.Size
 		}
 	}

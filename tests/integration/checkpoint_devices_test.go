@@ -115,6 +115,9 @@ func (w *wholeVM) whole() {
 	e := equipped{s, nicPod{w.r, w.t, w.node.Node}, w.vol.data}
 	w.node.Eventually(time.Minute, func() error {
 		_, err := w.r.TryExec(w.t.Context(), "timeout", "3", "cat", "/data/from-host")
+		if st := w.r.Status(); st.GetState() == runtimeapi.ContainerState_CONTAINER_EXITED {
+			w.t.Fatalf("its VM has ended: %d %s: %s", st.GetExitCode(), st.GetReason(), st.GetMessage())
+		}
 		return err
 	})
 	w.words++

@@ -5,6 +5,7 @@ package domainxml
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"libvirt.org/go/libvirtxml"
@@ -14,8 +15,10 @@ import (
 
 // Adopt gives the XML that a machine's memory was saved with the identity of another one, and its taps: nics are those of the
 // saved machine, and each becomes the one of its name. What the guest sees stays as it was saved, but for the MACs, which it sees
-// after its next reset. FailedPrecondition for a machine that is not one of ours, or has other disks or NICs than m.
-func Adopt(text string, m vm.Machine, nics []vm.NIC) (string, error) {
+// after its next reset. loaders are the files of this node's UEFI: libvirt looks for one when a machine boots, and does not when
+// one goes on, so it stays as it was saved. FailedPrecondition for a machine that is not one of ours, or has other disks, NICs or
+// firmware than m.
+func Adopt(text string, m vm.Machine, nics []vm.NIC, loaders []string) (string, error) {
 	now, err := Domain(m)
 	if err != nil {
 		return "", err
@@ -27,6 +30,9 @@ func Adopt(text string, m vm.Machine, nics []vm.NIC) (string, error) {
 	if err := adoptable(&saved, now); err != nil {
 		return "", err
 	}
+	if err := adoptFirmware(&saved, now, loaders); err != nil {
+		return "", err
+	}
 	if err := adoptNICs(saved.Devices.Interfaces, nics, now.Devices.Interfaces, m.NICs); err != nil {
 		return "", err
 	}
@@ -34,6 +40,25 @@ func Adopt(text string, m vm.Machine, nics []vm.NIC) (string, error) {
 	saved.ID = nil
 	saved.Devices.Emulator = "" // libvirt finds that of this node
 	return saved.Marshal()
+}
+
+// adoptFirmware gives the saved machine the variables of this one. Its loader is a file that QEMU opens: only what libvirt would
+// choose here is taken.
+func adoptFirmware(saved, now *libvirtxml.Domain, loaders []string) error {
+	if now.OS.NVRam == nil {
+		if saved.OS.Loader != nil || saved.OS.NVRam != nil {
+			return foreign("it boots by UEFI, and this one by BIOS")
+		}
+		return nil
+	}
+	switch l := saved.OS.Loader; {
+	case l == nil || saved.OS.NVRam == nil:
+		return foreign("it boots by BIOS, and this one by UEFI")
+	case l.Type != "pflash" || l.Readonly != "yes" || !slices.Contains(loaders, l.Path):
+		return foreign(fmt.Sprintf("its UEFI is %s, and this node has %s", l.Path, strings.Join(loaders, ", ")))
+	}
+	saved.OS.NVRam = &libvirtxml.DomainNVRam{NVRam: now.OS.NVRam.NVRam}
+	return nil
 }
 
 // adoptNICs gives each saved device the MAC and the tap that the NIC of its name has now. Their order is no help: a NIC that was
@@ -69,7 +94,7 @@ func adoptable(saved, now *libvirtxml.Domain) error {
 		"shared memory":                    len(d.Shmems) > 0,
 		"memory of another kind than ours": len(d.Memorydevs) != len(now.Devices.Memorydevs) || slices.ContainsFunc(d.Memorydevs, isForeignMemory),
 		"arguments of QEMU's own":          saved.QEMUCommandline != nil || saved.QEMUOverride != nil,
-		"a kernel of the host's":           saved.OS.Kernel+saved.OS.Initrd != "" || saved.OS.Loader != nil || saved.OS.NVRam != nil,
+		"a kernel of the host's":           saved.OS.Kernel+saved.OS.Initrd+saved.OS.DTB+saved.OS.Shim != "" || saved.OS.VarStore != nil,
 		"a parallel port":                  len(d.Parallels) > 0,
 		"more than one serial port, or a port that none of ours has": len(d.Serials) != len(now.Devices.Serials) || len(d.Channels) != len(now.Devices.Channels),
 	} {

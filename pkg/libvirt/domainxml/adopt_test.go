@@ -3,6 +3,7 @@
 package domainxml
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,7 +34,7 @@ func TestASavedMachineIsAnothersAndStaysWhatTheGuestSees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Adopt(text, other(), machine().NICs)
+	got, err := Adopt(text, other(), machine().NICs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,11 +85,11 @@ func TestAForeignMachineIsNotAdopted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Adopt(text, other(), machine().NICs); !errdefs.IsFailedPrecondition(err) {
+		if _, err := Adopt(text, other(), machine().NICs, nil); !errdefs.IsFailedPrecondition(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Adopt("<domain", other(), machine().NICs); !errdefs.IsFailedPrecondition(err) {
+	if _, err := Adopt("<domain", other(), machine().NICs, nil); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("no XML: %v", err)
 	}
 }
@@ -112,7 +113,7 @@ func TestEachSavedNICBecomesTheOneOfItsName(t *testing.T) {
 	}
 	next := machine(roomy)
 	next.NICs = nics("vmlnow", "02:00:00:00:01:")
-	got, err := Adopt(text, next, saved.NICs)
+	got, err := Adopt(text, next, saved.NICs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,10 +134,10 @@ func TestEachSavedNICBecomesTheOneOfItsName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Adopt(file, next, saved.NICs); !errdefs.IsFailedPrecondition(err) {
+	if _, err := Adopt(file, next, saved.NICs, nil); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("a file as memory: %v", err)
 	}
-	if _, err := Adopt(text, next, append(nics("vmlwas", ""), vm.NIC{Name: "eth1", Tap: "vmlwas2"})); !errdefs.IsFailedPrecondition(err) {
+	if _, err := Adopt(text, next, append(nics("vmlwas", ""), vm.NIC{Name: "eth1", Tap: "vmlwas2"}), nil); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("two of one name: %v", err)
 	}
 }
@@ -166,8 +167,59 @@ func TestMemoryHeadroomIsAdopted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Adopt(text, now, machine(roomy).NICs); (err == nil) != test.ok || err != nil && !errdefs.IsFailedPrecondition(err) {
+		if _, err := Adopt(text, now, machine(roomy).NICs, nil); (err == nil) != test.ok || err != nil && !errdefs.IsFailedPrecondition(err) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestASavedUEFIGoesOnIfThisNodeHasIt: its loader is what QEMU has in the memory, and a file of the host all the same.
+func TestASavedUEFIGoesOnIfThisNodeHasIt(t *testing.T) {
+	const loader = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	efi := func(m *vm.Machine) { m.NVRAM = "/var/lib/vmlet/sandboxes/" + m.SandboxID + "/root.nvram" }
+	now := other()
+	efi(&now)
+	resolved := func(d *libvirtxml.Domain) { // as libvirt 9.0 saves it
+		d.OS.Firmware, d.OS.FirmwareInfo = "", nil
+		d.OS.Loader = &libvirtxml.DomainLoader{Path: loader, Readonly: "yes", Type: "pflash", Secure: "no"}
+		d.OS.NVRam.Template = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	}
+	for name, test := range map[string]struct {
+		was    vm.Machine
+		now    vm.Machine
+		change func(*libvirtxml.Domain)
+		ok     bool
+	}{
+		"ours":            {machine(efi), now, resolved, true},
+		"another file":    {machine(efi), now, func(d *libvirtxml.Domain) { resolved(d); d.OS.Loader.Path = "/etc/shadow" }, false},
+		"one to write to": {machine(efi), now, func(d *libvirtxml.Domain) { resolved(d); d.OS.Loader.Readonly = "no" }, false},
+		"a ROM":           {machine(efi), now, func(d *libvirtxml.Domain) { resolved(d); d.OS.Loader.Type = "rom" }, false},
+		"none":            {machine(efi), now, func(*libvirtxml.Domain) {}, false},
+		"BIOS now":        {machine(efi), other(), resolved, false},
+		"BIOS then":       {machine(), now, func(*libvirtxml.Domain) {}, false},
+	} {
+		d, err := Domain(test.was)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test.change(d)
+		text, err := d.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Adopt(text, test.now, machine().NICs, []string{"/usr/share/OVMF/OVMF_CODE_4M.ms.fd", loader})
+		if !test.ok {
+			if !errdefs.IsFailedPrecondition(err) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		var adopted libvirtxml.Domain
+		if err := errors.Join(err, adopted.Unmarshal(got)); err != nil {
+			t.Fatal(err)
+		}
+		if is := adopted.OS; is.Loader == nil || is.Loader.Path != loader || is.NVRam == nil || is.NVRam.NVRam != now.NVRAM || is.NVRam.Template != "" {
+			t.Errorf("%s: its firmware is %s", name, got)
 		}
 	}
 }

@@ -29,6 +29,7 @@ func TestDevicesMatchTheirGoldenFiles(t *testing.T) {
 		"memory-headroom": {memoryHeadroom, func(m *vm.Machine) {
 			m.Memory, m.BootMemory, m.MaxMemory = 512*vm.MiB, 256*vm.MiB, vm.GiB
 		}},
+		"platform-efi":        {platform, func(m *vm.Machine) { m.NVRAM = "/var/lib/vmlet/sandboxes/0123/root.nvram" }},
 		"platform-tcg-places": {platform, func(m *vm.Machine) { m.CPU.Max = 8 }},
 		"share-headroom": {func(m vm.Machine, d *libvirtxml.Domain) error {
 			return errors.Join(memoryHeadroom(m, d), share(m, d))

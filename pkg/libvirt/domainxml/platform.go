@@ -36,10 +36,10 @@ func platform(m vm.Machine, d *libvirtxml.Domain) error {
 	default:
 		return invalid("accelerator %q is neither %q nor %q", m.Accel, vm.AccelKVM, vm.AccelTCG)
 	}
-	// No <loader>: QEMU's BIOS for this board is SeaBIOS.
 	d.OS = &libvirtxml.DomainOS{
 		Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: m.MachineType, Type: "hvm"},
 	}
+	firmware(m, d.OS)
 	d.Clock = &libvirtxml.DomainClock{
 		Offset: "utc",
 		Timer: []libvirtxml.DomainTimer{

@@ -120,7 +120,7 @@ func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, 
 	}
 	folder := d.folder(where.Dir)
 	folder.staged = where.Made
-	folder.files[name] = DiskFile{Disk: f.Disk, data: maps.Clone(f.data), memory: f.memory, targets: f.targets}
+	folder.files[name] = DiskFile{Disk: f.Disk, data: maps.Clone(f.data), memory: f.memory, targets: f.targets, nvram: maps.Clone(f.nvram), Written: f.Written}
 	return fileOf(name, folder.files[name]), nil
 }
 

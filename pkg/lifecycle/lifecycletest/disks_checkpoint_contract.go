@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/vmlet/vmlet/pkg/paths"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -29,12 +30,15 @@ func checkpointed(t *testing.T, h DisksHost, dir string) (vm.CheckpointFolder, v
 	h.Memory(t, memory)
 	where, err := h.Disks.PlanCheckpoint(t.Context(), dir)
 	noError(t, err)
+	nvram := paths.NVRAM(disk.Path)
+	noError(t, h.Disks.CreateSpool(t.Context(), nvram))
+	h.Mark(t, nvram)
 	c := vm.Checkpoint{
-		Version: vm.CheckpointVersion, ID: contractCheckpoint, DiskSize: 4 * vm.MiB,
+		Version: vm.CheckpointVersion, ID: contractCheckpoint, DiskSize: 4 * vm.MiB, Firmware: vm.FirmwareEFI,
 		DataDisks: []vm.DataDisk{{Name: "data", Target: contractTarget}, {Name: "iso", Target: "vdd", Spec: vm.DataDiskSpec{Path: "/iso"}}},
 	}
 	for name, from := range map[string]string{
-		vm.CheckpointDisk: disk.Path, vm.CheckpointMemory: memory, vm.CheckpointData(contractTarget): data,
+		vm.CheckpointDisk: disk.Path, vm.CheckpointMemory: memory, vm.CheckpointData(contractTarget): data, vm.CheckpointNVRAM: nvram,
 	} {
 		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, from)
 		noError(t, err)
@@ -56,7 +60,7 @@ func checkpointIsWrittenAndRead(t *testing.T, h DisksHost) {
 	}
 	got, err := h.Disks.ReadCheckpoint(t.Context(), dir)
 	noError(t, err)
-	if got.ID != c.ID || got.DiskSize != c.DiskSize || len(got.Files) != 3 {
+	if got.ID != c.ID || got.DiskSize != c.DiskSize || len(got.Files) != 4 {
 		t.Errorf("got %+v", got)
 	}
 	if _, err := h.Disks.PlanCheckpoint(t.Context(), dir); !errdefs.IsAlreadyExists(err) {
@@ -77,6 +81,13 @@ func checkpointIsWrittenAndRead(t *testing.T, h DisksHost) {
 	noError(t, h.Disks.FetchDisk(t.Context(), dir, file, data))
 	if value, size := h.Get(t, data, 1), h.Size(t, data); value != 'b' || size != 2*vm.MiB {
 		t.Errorf("the data disk has %q in %d bytes", value, size)
+	}
+	file, err = got.File(vm.CheckpointNVRAM)
+	noError(t, err)
+	nvram := paths.NVRAM(disk)
+	noError(t, h.Disks.FetchNVRAM(t.Context(), dir, file, nvram))
+	if same, err := h.Disks.SameFiles(t.Context(), nvram, paths.NVRAM(h.Paths.RootDisk(contractSandbox, "main", contractImage))); err != nil || !same {
+		t.Errorf("what UEFI keeps is the same: %v, %v", same, err)
 	}
 	file, err = got.File(vm.CheckpointMemory)
 	noError(t, err)

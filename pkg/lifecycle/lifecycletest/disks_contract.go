@@ -63,6 +63,8 @@ func RunDisks(t *testing.T, open func(t *testing.T) DisksHost) {
 		"usage is that of the root disks":             usageIsOfRootDisks,
 		"layers are pulled, and nothing is lost":      layersArePulled,
 		"a base is set":                               aBaseIsSet,
+		"a file is copied":                            aFileIsCopied,
+		"copies elsewhere are refused":                copiesElsewhereAreRefused,
 		"a layer that is not there":                   layersAreThereOrNot,
 		"a checkpoint is written and read":            checkpointIsWrittenAndRead,
 		"a checkpoint is removed":                     checkpointIsRemoved,

@@ -51,6 +51,8 @@ type DiskFile struct {
 	// data is what was Put. memory is the sandbox whose guest's memory it is.
 	data   map[string]string
 	memory string
+	// nvram is what the firmware kept of the machine that the memory is of.
+	nvram map[string]string
 	// nics and targets are the NICs and disks of the machine that the memory is of. adopted: it has become another one's.
 	nics    map[string]vm.NIC
 	targets []string

@@ -108,7 +108,8 @@ func (h *Hypervisor) Ready(ctx context.Context) error {
 func (*Hypervisor) Host(context.Context, vm.Accel) (vm.Host, error) {
 	return vm.Host{
 		Libvirt: "9.0.0", QEMU: "7.2.19", NoKVM: "the CPU shows neither vmx nor svm (/proc/cpuinfo)",
-		Devices: map[string][]string{"filesystem.driverType": {"path", "handle", "virtiofs"}, "graphics.type": {"vnc"}},
+		Devices:   map[string][]string{"filesystem.driverType": {"path", "handle", "virtiofs"}, "graphics.type": {"vnc"}},
+		Firmwares: []string{"efi"}, Loaders: []string{"/usr/share/OVMF/OVMF_CODE_4M.fd"},
 	}, nil
 }
 

@@ -37,6 +37,9 @@ func (h *Hypervisor) snapshot(d *fakeDomain, what vm.Snapshotting) error {
 		for _, disk := range d.live {
 			saved.targets = append(saved.targets, disk.Target)
 		}
+		if f, ok := h.disks.File(d.machine.NVRAM); ok {
+			saved.nvram = maps.Clone(f.data)
+		}
 		if err := h.disks.create(what.Memory, saved); err != nil {
 			return err
 		}
@@ -105,6 +108,11 @@ func (h *Hypervisor) DefineDisks(ctx context.Context, id string, disks []vm.Disk
 				}
 			}
 		}
+		for _, files := range disks {
+			if files.NVRAM != "" && d.machine.NVRAM != "" {
+				d.machine.NVRAM = files.NVRAM
+			}
+		}
 		d.machine.Disks = defined
 		return nil
 	})
@@ -124,6 +132,9 @@ func (h *Hypervisor) StartFromMemory(ctx context.Context, id, memory string, nic
 		}
 		if err := h.start(id, d, "restored"); err != nil {
 			return err
+		}
+		if d.machine.NVRAM != "" {
+			h.disks.replaceData(d.machine.NVRAM, saved.nvram)
 		}
 		d.live = slices.DeleteFunc(d.live, func(disk fakeDisk) bool { return !slices.Contains(saved.targets, disk.Target) })
 		d.shareAway = true
@@ -186,7 +197,9 @@ func (h *Hypervisor) SavedMachine(ctx context.Context, memory string) (string, e
 }
 
 // Adopt implements lifecycle.Hypervisor: what is saved with memory is the ID of its sandbox.
-func (*Hypervisor) Adopt(_ string, m vm.Machine, _ []vm.NIC) (string, error) { return m.SandboxID, nil }
+func (*Hypervisor) Adopt(_ string, m vm.Machine, _ []vm.NIC, _ []string) (string, error) {
+	return m.SandboxID, nil
+}
 
 // Chains implements lifecycle.Hypervisor.
 func (h *Hypervisor) Chains(ctx context.Context, id string) (all [][]string, err error) {
@@ -269,6 +282,11 @@ func (h *Hypervisor) start(id string, d *fakeDomain, how string) error {
 	}
 	if err := h.opens(d); err != nil {
 		return fmt.Errorf("Start: domain of sandbox %s: %w", id, err)
+	}
+	if d.machine.NVRAM != "" { // of a template, where there is none
+		if err := h.disks.create(d.machine.NVRAM, DiskFile{}); err != nil {
+			return fmt.Errorf("Start: domain of sandbox %s: %w", id, err)
+		}
 	}
 	d.state, d.reason, d.pid, d.last, d.lost, d.shareAway = vm.DomainPaused, "user", h.nextPID, nil, false, false
 	h.nextPID += 2 // one for the share

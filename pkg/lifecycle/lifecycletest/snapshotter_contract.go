@@ -25,6 +25,9 @@ type SnapshotterHost struct {
 	Data func(t *testing.T) string
 	// Memory is where memory can be saved; nothing is there.
 	Memory string
+	// NVRAM are two places where a firmware can keep what it does; nothing is there. Exists tells whether something is.
+	NVRAM  [2]string
+	Exists func(path string) bool
 }
 
 var _ lifecycle.Snapshotter = lifecycle.Hypervisor(nil)
@@ -50,6 +53,7 @@ func RunSnapshotter(t *testing.T, newHost func(t *testing.T) SnapshotterHost) {
 		{"layers under a machine", layersUnderAMachine},
 		{"memory", memoryIsTaken},
 		{"two disks", twoDisksAreTaken},
+		{"what UEFI keeps", whatUEFIKeeps},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			host := newHost(t)
@@ -257,4 +261,44 @@ func twoDisksAreTaken(t *snapshotTrial) {
 		t.chains([]string{root4, root3, root2, t.root, image}, []string{data4, data2})
 	}
 	t.state(vm.DomainRunning)
+}
+
+// whatUEFIKeeps is made with the first start, goes on in another file where that is defined, and outlives the domain.
+func whatUEFIKeeps(t *snapshotTrial) {
+	ctx := t.Context()
+	first, second := t.host.NVRAM[0], t.host.NVRAM[1]
+	there := func(wantFirst, wantSecond bool) {
+		t.Helper()
+		if t.host.Exists(first) != wantFirst || t.host.Exists(second) != wantSecond {
+			t.Errorf("the first is there: %v, the second: %v; want %v, %v", t.host.Exists(first), t.host.Exists(second), wantFirst, wantSecond)
+		}
+	}
+	m := t.machine()
+	m.NVRAM = first
+	m.Disks = []vm.MachineDisk{{
+		Path: t.root, Format: vm.FormatQCOW2, Bus: vm.BusVirtio, Boot: true, ErrorPolicy: "report", Backing: []vm.BackingFile{t.host.Image},
+	}}
+	t.must(t.h.Define(ctx, m))
+	there(false, false)
+	t.must(t.h.Start(ctx, t.id))
+	there(true, false)
+	t.must(t.h.Resume(ctx, t.id))
+	next := t.take(t.root, t.host.Memory)
+	t.must(t.h.Destroy(ctx, t.id))
+	files := bootFiles(next, layer(t.root), t.host.Image)
+	files[0].NVRAM = second
+	for range 2 {
+		t.must(t.h.DefineDisks(ctx, t.id, files))
+	}
+	_, err := t.h.StartFromMemory(ctx, t.id, t.host.Memory, nil)
+	t.must(err)
+	there(true, true)
+	t.must(t.h.Resume(ctx, t.id))
+	t.must(t.h.Destroy(ctx, t.id))
+	t.must(t.h.Start(ctx, t.id))
+	t.must(t.h.Destroy(ctx, t.id))
+	for range 2 {
+		t.must(t.h.Undefine(ctx, t.id))
+	}
+	there(true, true)
 }

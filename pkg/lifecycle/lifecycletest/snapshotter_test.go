@@ -19,6 +19,8 @@ func TestFakeSnapshotterKeepsTheContract(t *testing.T) {
 			HypervisorHost: lifecycletest.HypervisorHost{Hypervisor: h},
 			Image:          vm.BackingFile{Path: "/images/base", Format: vm.FormatRaw},
 			Memory:         "/sandboxes/one/memory",
+			NVRAM:          [2]string{"/sandboxes/one/first", "/sandboxes/one/second"},
+			Exists:         func(path string) bool { _, there := disks.File(path); return there },
 			Data: func(t *testing.T) string {
 				t.Helper()
 				if err := disks.CreateData(t.Context(), "/sandboxes/one/data", vm.MiB); err != nil {
