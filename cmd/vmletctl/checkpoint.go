@@ -27,17 +27,30 @@ type checkpointView struct {
 	DataDisks []string `json:"dataDisks,omitempty"`
 }
 
+// toldOfCheckpoint is what vmlet tells of a checkpoint: when it has made it, and when it is asked.
+type toldOfCheckpoint interface {
+	GetCheckpointId() string
+	GetPodSandboxId() string
+	GetDiskBytes() int64
+	GetMemoryBytes() int64
+	GetPauseMs() int64
+	GetDataDisks() []string
+}
+
 func (a *app) checkpointCommand() *cobra.Command {
-	return &cobra.Command{
+	var detach bool
+	cmd := &cobra.Command{
 		Use:   "checkpoint POD DIR",
 		Short: "Write a VM that runs into a folder",
 		Long: `Writes the memory and the disks of a VM into a folder of the node, from which "vmletctl
 restore" brings it back. The guest runs on, but for the PAUSE. DATA are the data disks that
 are in it, DISK is what they take with the root disk. A VM whose guest can write to disks by
 path is refused. DIR is not there yet, or empty, in a folder that the configuration allows
-(checkpoints.allowedPaths).`,
-		Example: `  vmletctl checkpoint web /var/lib/kubelet/checkpoints/web`,
-		Args:    cobra.ExactArgs(2),
+(checkpoints.allowedPaths). It goes on when this command is ended; "vmletctl operations cancel"
+ends it, and nothing is left. With --detach it does not wait, and prints the operation.`,
+		Example: `  vmletctl checkpoint web /var/lib/kubelet/checkpoints/web
+  vmletctl checkpoint --detach web /var/lib/kubelet/checkpoints/web`,
+		Args: cobra.ExactArgs(2),
 		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {
 			t, err := c.find(ctx, args[0])
 			if err != nil {
@@ -47,15 +60,24 @@ path is refused. DIR is not there yet, or empty, in a folder that the configurat
 			if err != nil {
 				return err
 			}
-			resp, err := c.checkpoints.CreateCheckpoint(ctx, &vmletv1.CreateCheckpointRequest{Vm: t.sandbox.GetId(), Path: path})
+			resp, err := c.checkpoints.CreateCheckpoint(ctx, &vmletv1.CreateCheckpointRequest{Vm: t.sandbox.GetId(), Path: path, Detach: true})
 			if err != nil {
 				return err
 			}
+			if waited, err := a.begun(ctx, c, resp.GetOperation(), detach); err != nil || !waited {
+				return err
+			}
+			var told toldOfCheckpoint = resp // by a vmlet that knows no operation of it
+			if resp.GetOperation() != nil {
+				if told, err = c.checkpoints.GetCheckpoint(ctx, &vmletv1.GetCheckpointRequest{Path: path}); err != nil {
+					return err
+				}
+			}
 			meta := t.sandbox.GetMetadata()
 			v := checkpointView{
-				ID: resp.GetCheckpointId(), Pod: meta.GetNamespace() + "/" + meta.GetName(), PodID: resp.GetPodSandboxId(), Path: path,
-				DiskBytes: resp.GetDiskBytes(), MemoryBytes: resp.GetMemoryBytes(), PauseMS: resp.GetPauseMs(),
-				DataDisks: resp.GetDataDisks(),
+				ID: told.GetCheckpointId(), Pod: meta.GetNamespace() + "/" + meta.GetName(), PodID: told.GetPodSandboxId(), Path: path,
+				DiskBytes: told.GetDiskBytes(), MemoryBytes: told.GetMemoryBytes(), PauseMS: told.GetPauseMs(),
+				DataDisks: told.GetDataDisks(),
 			}
 			return a.print(v, func(w io.Writer) {
 				row(w, "POD", "DISK", "DATA", "MEMORY", "PAUSE", "PATH")
@@ -63,4 +85,6 @@ path is refused. DIR is not there yet, or empty, in a folder that the configurat
 			})
 		}),
 	}
+	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait for its end")
+	return cmd
 }

@@ -23,7 +23,21 @@ func (c checkpoints) CreateCheckpoint(_ context.Context, req *vmletv1.CreateChec
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.note("CreateCheckpoint %s %s", req.GetVm(), req.GetPath())
-	return &vmletv1.CreateCheckpointResponse{CheckpointId: "k1", PodSandboxId: req.GetVm(), DiskBytes: 3 << 20, MemoryBytes: 100 << 20, PauseMs: 250, DataDisks: []string{"data"}}, nil
+	if req.GetDetach() && c.operations != nil {
+		return &vmletv1.CreateCheckpointResponse{Operation: c.operations[0]}, nil
+	}
+	return &vmletv1.CreateCheckpointResponse{CheckpointId: "k0", PodSandboxId: req.GetVm(), DiskBytes: 3 << 20, MemoryBytes: 100 << 20, PauseMs: 250}, nil
+}
+
+// GetCheckpoint implements vmletv1.CheckpointServiceServer.
+func (c checkpoints) GetCheckpoint(_ context.Context, req *vmletv1.GetCheckpointRequest) (*vmletv1.GetCheckpointResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note("GetCheckpoint %s", req.GetPath())
+	return &vmletv1.GetCheckpointResponse{
+		CheckpointId: "k1", PodSandboxId: webID, PodNamespace: "default", PodName: "web",
+		DiskBytes: 3 << 20, MemoryBytes: 100 << 20, PauseMs: 250, DataDisks: []string{"data"},
+	}, nil
 }
 
 // RestoreCheckpoint implements vmletv1.CheckpointServiceServer.
@@ -37,9 +51,14 @@ func (c checkpoints) RestoreCheckpoint(_ context.Context, req *vmletv1.RestoreCh
 func TestCheckpoints(t *testing.T) {
 	w := newWorld(t)
 	w.addPods("")
+	if got := w.ctl(t, "checkpoint", "web", "/checkpoints/web", "-o", "json"); !strings.Contains(got.stdout, `"id": "k0"`) {
+		t.Errorf("from a vmlet that knows no operation of it: %q, %q", got.stdout, got.stderr)
+	}
+	w.operations = testOperation(vmletv1.OperationState_OPERATION_STATE_SUCCEEDED, "")
 	for file, args := range map[string][]string{
-		"checkpoint.txt":  {"checkpoint", "web", "/checkpoints/web"},
-		"checkpoint.json": {"checkpoint", "web", "/checkpoints/web", "-o", "json"},
+		"checkpoint.txt":        {"checkpoint", "web", "/checkpoints/web"},
+		"checkpoint.json":       {"checkpoint", "web", "/checkpoints/web", "-o", "json"},
+		"checkpoint-detach.txt": {"checkpoint", "web", "/checkpoints/web", "--detach"},
 	} {
 		got := w.ctl(t, args...)
 		got.wantOK(t)
@@ -54,7 +73,7 @@ func TestCheckpoints(t *testing.T) {
 	if slices.ContainsFunc(calls, func(call string) bool { return strings.HasPrefix(call, "StartContainer") }) {
 		t.Errorf("called %q", calls)
 	}
-	for _, want := range []string{"CreateCheckpoint " + webID + " /checkpoints/web", "RestoreCheckpoint /checkpoints/web"} {
+	for _, want := range []string{"CreateCheckpoint " + webID + " /checkpoints/web", "GetCheckpoint /checkpoints/web", "RestoreCheckpoint /checkpoints/web"} {
 		if !slices.Contains(calls, want) {
 			t.Errorf("called %q, not %q", calls, want)
 		}

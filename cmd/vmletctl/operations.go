@@ -38,8 +38,9 @@ func (a *app) operationsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "operations",
 		Short: "List, watch and cancel long work on VMs",
-		Long: `Taking, restoring and deleting snapshots are operations: they go on when who asked for them has
-gone, and over a restart of vmlet. An operation is told by its ID; its beginning is enough.`,
+		Long: `Taking, restoring and deleting snapshots and writing checkpoints are operations: they go on when
+who asked for them has gone, and over a restart of vmlet, which undoes a checkpoint. An operation
+is told by its ID; its beginning is enough.`,
 		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 
@@ -107,7 +108,7 @@ func (a *app) operationsCancelCommand() *cobra.Command {
 		Use:   "cancel OPERATION...",
 		Short: "Cancel operations",
 		Long: `Cancels operations that can be ended without loss: the memory of a snapshot that is being
-written. Nothing is left of it, and the VM runs on. Others say why they cannot be.`,
+written, and checkpoints. Nothing is left of it, and the VM runs on. Others say why they cannot be.`,
 		Example: `  vmletctl operations cancel 3f9a`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: a.connected(func(ctx context.Context, c *client, args []string) error {

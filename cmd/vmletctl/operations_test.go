@@ -110,7 +110,7 @@ func TestOperationsThatFail(t *testing.T) {
 	w.operations = testOperation(vmletv1.OperationState_OPERATION_STATE_FAILED, "no such luck")
 	for _, args := range [][]string{
 		{"snapshot", "create", "web", "first"}, {"snapshot", "restore", "web", "first"}, {"snapshot", "rm", "web", "first"},
-		{"operations", "watch", "3f9a"}, {"operations", "watch", "3f9a", "-o", "json"},
+		{"operations", "watch", "3f9a"}, {"operations", "watch", "3f9a", "-o", "json"}, {"checkpoint", "web", "/checkpoints/web"},
 	} {
 		w.ctl(t, args...).wantError(t, exitFailed, "snapshot-create first of default/web: no such luck")
 	}

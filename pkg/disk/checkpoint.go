@@ -128,20 +128,24 @@ func stage(where vm.CheckpointFolder) (*os.Root, error) {
 }
 
 // WriteCheckpoint implements lifecycle.Disks.
-func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string) (vm.CheckpointFile, error) {
-	out, err := d.writeCheckpoint(ctx, where, name, from)
+func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string, told func(vm.Progress)) (vm.CheckpointFile, error) {
+	out, err := d.writeCheckpoint(ctx, where, name, from, told)
 	if err != nil {
 		return out, fmt.Errorf("write %s of the checkpoint in %s: %w", name, where.Dir, storageError(err))
 	}
 	return out, nil
 }
 
-func (d *Disks) writeCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string) (out vm.CheckpointFile, err error) {
+func (d *Disks) writeCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string, told func(vm.Progress)) (out vm.CheckpointFile, err error) {
 	src, err := d.openPath(from)
 	if err != nil {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	info, err := src.Stat()
+	if err != nil {
+		return out, err
+	}
 	folder, err := stage(where)
 	if err != nil {
 		return out, err
@@ -152,6 +156,7 @@ func (d *Disks) writeCheckpoint(ctx context.Context, where vm.CheckpointFolder, 
 		return out, err
 	}
 	sum := newSummed(ctx, src)
+	sum.told = func() { told(vm.Progress{Done: sum.size, Total: info.Size()}) }
 	_, err = io.Copy(dst, sum)
 	if err = errors.Join(err, dst.Sync(), dst.Close()); err != nil {
 		return out, err

@@ -25,10 +25,11 @@ type summed struct {
 	r    io.Reader
 	size int64
 	sum  hash.Hash
+	told func() // after each read
 }
 
 func newSummed(ctx context.Context, r io.Reader) *summed {
-	return &summed{ctx: ctx, r: r, sum: sha256.New()}
+	return &summed{ctx: ctx, r: r, sum: sha256.New(), told: func() {}}
 }
 
 // Read is io.Reader's.
@@ -39,6 +40,7 @@ func (s *summed) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.size += int64(n)
 	s.sum.Write(p[:n])
+	s.told()
 	return n, err
 }
 

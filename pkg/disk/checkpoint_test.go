@@ -52,7 +52,7 @@ func TestOnlyRootReadsACheckpoint(t *testing.T) {
 	saveMemory(t, memory)
 	where, err := d.PlanCheckpoint(t.Context(), dir)
 	noError(t, err)
-	file, err := d.WriteCheckpoint(t.Context(), where, vm.CheckpointMemory, memory)
+	file, err := d.WriteCheckpoint(t.Context(), where, vm.CheckpointMemory, memory, func(vm.Progress) {})
 	noError(t, err)
 	if _, err := os.Lstat(dir); err == nil {
 		t.Error("the folder is there before all that is to be in it")
@@ -80,7 +80,7 @@ func TestTheMemoryIsAnothersAndNothingElseOfIt(t *testing.T) {
 	saveMemory(t, from)
 	where, err := d.PlanCheckpoint(t.Context(), dir)
 	noError(t, err)
-	file, err := d.WriteCheckpoint(t.Context(), where, vm.CheckpointMemory, from)
+	file, err := d.WriteCheckpoint(t.Context(), where, vm.CheckpointMemory, from, func(vm.Progress) {})
 	noError(t, err)
 	noError(t, d.EndCheckpoint(t.Context(), where, vm.Checkpoint{Version: 1}))
 	noError(t, d.FetchMemory(t.Context(), dir, file, to, func(string) (string, error) { return "<domain>other</domain>", nil }))
@@ -144,7 +144,7 @@ func TestOlderCheckpointsAreRead(t *testing.T) {
 		noError(t, err)
 		c := vm.Checkpoint{Version: version, ID: "x"}
 		for _, name := range []string{vm.CheckpointMemory, vm.CheckpointDisk} {
-			file, err := d.WriteCheckpoint(t.Context(), where, name, from)
+			file, err := d.WriteCheckpoint(t.Context(), where, name, from, func(vm.Progress) {})
 			noError(t, err)
 			c.Files = append(c.Files, file)
 		}

@@ -77,6 +77,7 @@ func (c *conn) keepUp(ctx context.Context) {
 		}
 		if err == nil {
 			c.setDown(c.serve(ctx, s, again))
+			s.unsubscribe()
 			s.leave()
 		}
 		if time.Since(began) > maxRedial {
@@ -104,6 +105,7 @@ func (c *conn) dial(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		go func() {
 			if o := <-dialled; o.err == nil {
+				o.s.unsubscribe()
 				o.s.leave()
 			}
 		}()

@@ -48,6 +48,9 @@ func newEvents(h *Hypervisor) *events {
 // subscribe sets a session up: first the callbacks, then the list of our domains, so that
 // no domain is missed between the two.
 func (e *events) subscribe(s *session) error {
+	if err := e.unblock(s); err != nil {
+		return fmt.Errorf("subscribe to events: %w", err)
+	}
 	for _, register := range []func(*session) (int, error){
 		e.onLifecycle, e.onReboot, e.onIOError, e.onAgent, e.onRemoved, e.onMemorySize,
 	} {
@@ -68,6 +71,19 @@ func (e *events) subscribe(s *session) error {
 		}
 		return nil
 	})
+}
+
+// unblock has libvirt send events again. It looks without its lock whether anybody listens, so that an event which comes just as
+// its last listener leaves stays in its queue; and it sends nothing of a queue that was not empty before (its
+// src/conf/object_event.c, virObjectEventStateQueueRemote). No later listener would hear of anything, but when the last one of
+// them leaves in its turn the queue is emptied: that is who comes and goes here. Where another client listens by then, the queue
+// was its to unblock.
+func (e *events) unblock(s *session) error {
+	id, err := s.DomainEventLifecycleRegister(nil, func(*virt.Connect, *virt.Domain, *virt.DomainEventLifecycle) {})
+	if err != nil {
+		return err
+	}
+	return s.DomainEventDeregister(id)
 }
 
 // resumed tells the listener that events were lost, once it can ask what has become of

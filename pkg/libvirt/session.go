@@ -67,6 +67,13 @@ func (s *session) enter() {
 	s.holders++
 }
 
+// unsubscribe ends the events of the session, whoever still holds it. Whoever kept it up calls it, once. For errors see leave.
+func (s *session) unsubscribe() {
+	for _, id := range s.subscriptions {
+		_ = s.DomainEventDeregister(id) //nolint:errcheck // see above
+	}
+}
+
 // leave closes the connection with its last holder. Errors of that are those of a
 // connection that is broken, which is mostly why it is closed; libvirt frees its side of
 // it all the same.
@@ -77,9 +84,6 @@ func (s *session) leave() {
 	s.mu.Unlock()
 	if !last {
 		return
-	}
-	for _, id := range s.subscriptions {
-		_ = s.DomainEventDeregister(id) //nolint:errcheck // see above
 	}
 	_ = s.UnregisterCloseCallback() //nolint:errcheck // see above
 	_, _ = s.Close()                //nolint:errcheck // see above

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -25,9 +24,6 @@ func isForCheckpoint(snap vm.Snapshot) bool { return strings.HasPrefix(snap.Name
 // checkpointID is the ID of the checkpoint that a snapshot is for.
 func checkpointID(snap vm.Snapshot) string { return strings.TrimPrefix(snap.Name, checkpointName) }
 
-// checkpointTimeout is how long a checkpoint or a restore may take at most.
-const checkpointTimeout = 15 * time.Minute
-
 // Checkpoint writes a VM that runs, with its memory, its root disk and the data disks that are ours, into a folder. It is a
 // snapshot that is copied out, and given up: the guest has gone on before the first byte is copied, and its disks are as they
 // were afterwards. ref is as in sandboxOf.
@@ -35,31 +31,18 @@ const checkpointTimeout = 15 * time.Minute
 // FailedPrecondition for a VM that does not run, that is being stopped, rebooted or restored, or that has what is not
 // written: a caller's file or device that its guest can write to, a persistent root disk; and for one whose guest cannot be
 // without its share for a moment. Unavailable while its devices or its size change. Unlike other work it ends with its caller,
-// who relies on finding nothing in the folder after an error.
+// who relies on finding nothing in the folder after an error: it is cancelled, and this returns when all of it is gone.
 func (s *Service) Checkpoint(ctx context.Context, ref, dir string) (c vm.Checkpoint, err error) {
-	id, err := s.sandboxOf(ref)
+	op, err := s.beginCheckpoint(ctx, ref, dir, &c)
 	if err != nil {
-		return c, fmt.Errorf("checkpoint: %w", err)
+		return c, err
 	}
-	if !s.work.begin() {
-		return c, errClosed
+	stay := context.AfterFunc(ctx, func() { s.endWithCaller(op) }) //nolint:contextcheck // it has the life of the service
+	defer stay()
+	if err = op.wait(context.WithoutCancel(ctx)); err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s of sandbox %s ended with its caller: %w", op.what(), op.sandboxID, ctx.Err())
 	}
-	defer s.work.done()
-	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
-	defer cancel()
-	err = s.observed("checkpoint", func() (err error) {
-		unlock, err := s.layerLocks.Lock(ctx, id)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		c, err = s.checkpoint(ctx, id, dir)
-		return err
-	})
-	if err != nil {
-		return c, fmt.Errorf("checkpoint of sandbox %s: %w", id, err)
-	}
-	return c, nil
+	return c, err
 }
 
 // checkpoint does the work of Checkpoint under the lock of the sandbox's layers.
@@ -169,7 +152,7 @@ func (s *Service) writeCheckpoint(
 		rev.Add("checkpoint file "+f.name, func(ctx context.Context) error {
 			return s.deps.Disks.RemoveCheckpoint(ctx, where, out.ID)
 		})
-		file, err := s.copyOut(ctx, where, f)
+		file, err := s.copyOut(ctx, where, sandboxID, f)
 		if err != nil {
 			return out, err
 		}
@@ -202,6 +185,7 @@ func (s *Service) giveUpCheckpoint(sandboxID, name string, written bool) error {
 			}
 			if written {
 				snap.Checkpoint = nil
+				st = s.withOperation(st, sandboxID, checkpointWhole)
 			}
 			snap.State = vm.SnapshotDeleting
 			st.Snapshots = withSnapshot(st.Snapshots, snap)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 
@@ -15,8 +16,9 @@ import (
 // checkpointPart is a file of a checkpoint, and the one of the sandbox that it is a copy of.
 type checkpointPart struct {
 	name, from string
-	// layer is what from is made of first, with all that is below it. nil where from is there, and stays.
+	// layer is what from is made of first, with the layers below it, whose files are all. nil where from is there, and stays.
 	layer *vm.Layer
+	all   []string
 }
 
 // copiedFiles lists the files of a checkpoint: its disks, what UEFI keeps, and the memory.
@@ -27,7 +29,11 @@ func (s *Service) copiedFiles(sb vm.Sandbox, snap vm.Snapshot, out vm.Checkpoint
 		if !ok {
 			return layer, fmt.Errorf("its disk for %s is not on record: %w", name, errdefs.ErrDataLoss)
 		}
-		files = append(files, checkpointPart{name, scratch, &layer})
+		part := checkpointPart{name: name, from: scratch, layer: &layer}
+		for _, file := range layersFrom(sb.Status.DiskTree, layerID) {
+			part.all = append(part.all, file.Path)
+		}
+		files = append(files, part)
 		return layer, nil
 	}
 	root, err := add(vm.CheckpointDisk, snap.Disk.Layer)
@@ -51,26 +57,36 @@ func (s *Service) copiedFiles(sb vm.Sandbox, snap vm.Snapshot, out vm.Checkpoint
 
 // copyOut writes one file into the folder. A disk is made one file of first, since it may have layers, and holes where its guest has
 // trimmed it; that takes room beside the sandbox's own files for as long as one disk is copied.
-func (s *Service) copyOut(ctx context.Context, where vm.CheckpointFolder, f checkpointPart) (vm.CheckpointFile, error) {
+func (s *Service) copyOut(ctx context.Context, where vm.CheckpointFolder, sandboxID string, f checkpointPart) (vm.CheckpointFile, error) {
 	if f.layer == nil {
-		return s.deps.Disks.WriteCheckpoint(ctx, where, f.name, f.from)
+		return s.copyTo(ctx, where, sandboxID, f)
 	}
-	if err := s.exportDisk(ctx, *f.layer, f.from); err != nil {
+	if err := s.exportDisk(ctx, sandboxID, f); err != nil {
 		return vm.CheckpointFile{}, fmt.Errorf("%s: %w", f.name, err)
 	}
-	file, err := s.deps.Disks.WriteCheckpoint(ctx, where, f.name, f.from)
+	file, err := s.copyTo(ctx, where, sandboxID, f)
 	if err != nil {
 		return file, err
 	}
 	return file, s.deps.Disks.RemoveFile(ctx, f.from)
 }
 
+// copyTo copies one file into the folder, and tells how far that is.
+func (s *Service) copyTo(ctx context.Context, where vm.CheckpointFolder, sandboxID string, f checkpointPart) (vm.CheckpointFile, error) {
+	var copied atomic.Pointer[vm.Progress]
+	copied.Store(&vm.Progress{})
+	defer s.track(ctx, sandboxID, func(context.Context) (vm.Progress, error) { return *copied.Load(), nil })()
+	return s.deps.Disks.WriteCheckpoint(ctx, where, f.name, f.from, func(p vm.Progress) { copied.Store(&p) })
+}
+
 // exportDisk makes one file of all that a layer has with those below it, beyond its image.
-func (s *Service) exportDisk(ctx context.Context, layer vm.Layer, path string) error {
+func (s *Service) exportDisk(ctx context.Context, sandboxID string, f checkpointPart) error {
+	layer, path := *f.layer, f.from
 	disk := vm.Disk{Path: path, Backing: layer.Path, BackingFormat: vm.FormatQCOW2, Size: layer.Size}
 	if err := s.deps.Disks.CreateRoot(ctx, disk); err != nil {
 		return err
 	}
+	defer s.track(ctx, sandboxID, s.growthOf(ctx, path, f.all...))()
 	if err := s.deps.Disks.PullFile(ctx, path, vm.BackingFile{Path: layer.Backing, Format: layer.BackingFormat}); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -15,13 +16,16 @@ import (
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
+// restoreCheckpointTimeout is how long it may take at most to make a pod of a checkpoint.
+const restoreCheckpointTimeout = 15 * time.Minute
+
 // RestorePod makes a sandbox with a container of a checkpoint. The container is Created, and its start has the guest go on
 // where it was. Nobody sees either before both are there; after an error nothing is.
 //
 // AlreadyExists while the VM of the checkpoint lives, or another of the same pod or the same checkpoint; NotFound without
 // the checkpoint or its image; FailedPrecondition for a container whose process is another, or that a machine of the
 // checkpoint's size cannot be for, and where a network or a disk of the machine is not there; DataLoss for a checkpoint that is
-// not as it was written. Like Checkpoint it ends with its caller.
+// not as it was written. Like Checkpoint it ends with its caller; there is no VM that it would be an operation of until it is done.
 func (s *Service) RestorePod(ctx context.Context, req vm.PodRestore) (out vm.RestoredPod, err error) {
 	ask, err := annotations.Parse(req.Sandbox.AllSettings())
 	if err != nil {
@@ -31,7 +35,7 @@ func (s *Service) RestorePod(ctx context.Context, req vm.PodRestore) (out vm.Res
 		return out, errClosed
 	}
 	defer s.work.done()
-	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
+	ctx, cancel := context.WithTimeout(ctx, restoreCheckpointTimeout)
 	defer cancel()
 	err = s.observed("pod_restore", func() (err error) {
 		out, err = s.restorePod(ctx, req, ask)

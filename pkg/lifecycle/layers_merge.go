@@ -95,16 +95,19 @@ func (s *Service) mergeAtRest(t diskTree, path string, layer vm.Layer, base vm.B
 	})
 }
 
-// growthOf tells how far a merge is by what the file takes: qemu-img copies what the layer has and the file lacks.
-func (s *Service) growthOf(ctx context.Context, path, layer string) func(context.Context) (vm.Progress, error) {
-	before, beforeErr := s.deps.Disks.FileUsage(ctx, path)
-	all, allErr := s.deps.Disks.FileUsage(ctx, layer)
+// growthOf tells how far a merge is by what the file takes: qemu-img copies what the layers have and the file lacks.
+func (s *Service) growthOf(ctx context.Context, path string, layers ...string) func(context.Context) (vm.Progress, error) {
+	before, failed := s.deps.Disks.FileUsage(ctx, path)
+	var total int64
+	for _, layer := range layers {
+		all, err := s.deps.Disks.FileUsage(ctx, layer)
+		failed, total = errors.Join(failed, err), total+int64(all.UsedBytes)
+	}
 	return func(ctx context.Context) (vm.Progress, error) {
 		now, err := s.deps.Disks.FileUsage(ctx, path)
-		if err := errors.Join(beforeErr, allErr, err); err != nil {
+		if err := errors.Join(failed, err); err != nil {
 			return vm.Progress{}, err
 		}
-		total := int64(all.UsedBytes)
 		return vm.Progress{Done: min(total, max(0, int64(now.UsedBytes)-int64(before.UsedBytes))), Total: total}, nil
 	}
 }

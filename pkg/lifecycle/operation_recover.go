@@ -86,6 +86,8 @@ func finalOf(kind vm.OperationKind) string {
 		return finalRestore
 	case vm.OperationSnapshotDelete:
 		return finalDelete
+	case vm.OperationCheckpoint:
+		return finalUndone
 	case vm.OperationSnapshotCreate:
 	}
 	return notBegun

@@ -237,7 +237,7 @@ func (s *Service) track(ctx context.Context, sandboxID string, ask func(context.
 	if op == nil {
 		return func() {}
 	}
-	op.alive(workTimeout)
+	op.anew()
 	ctx, cancel := context.WithCancel(ctx)
 	look := time.NewTicker(progressLook)
 	go func() {

@@ -22,6 +22,7 @@ const (
 	finalTaken   = "what it was to take is taken"
 	finalRestore = "the state that the VM had before is given up by now"
 	finalDelete  = "a part of what the snapshot holds may be given back already"
+	finalUndone  = "a restart of vmlet has cut it short, and it is being undone"
 	notBegun     = "it has not begun yet; try again"
 )
 
@@ -47,7 +48,7 @@ func (s *Service) writeSnapshot(ctx context.Context, sandboxID string, what vm.S
 	if what.Memory == "" {
 		return s.deps.Hypervisor.Snapshot(ctx, sandboxID, what)
 	}
-	op := s.operations.at(sandboxID) // nil for a checkpoint's, which ends with its caller
+	op := s.operations.at(sandboxID)
 	writing, stop := s.untilClosed(ctx)
 	defer stop()
 	noMore, wanted := op.mayBeCancelled(func(ctx context.Context) error { return s.deps.Hypervisor.AbortSaving(ctx, sandboxID) })
@@ -172,7 +173,7 @@ func (s *Service) recordAdopted(ctx context.Context, op *operation, paused time.
 func (s *Service) seeThrough(op *operation) error {
 	ctx := log.With(s.life, zap.String("sandbox", op.sandboxID))
 	switch op.record.Kind {
-	case vm.OperationSnapshotCreate:
+	case vm.OperationSnapshotCreate, vm.OperationCheckpoint:
 	case vm.OperationSnapshotRestore:
 		s.look(ctx, op.sandboxID)
 	case vm.OperationSnapshotDelete:
@@ -217,6 +218,10 @@ func outcome(trees []diskTree, o vm.Operation) error {
 			return nil
 		}
 		return fmt.Errorf("the VM could not be restored, and its disk is as it was before: %w", errdefs.ErrAborted)
+	case vm.OperationCheckpoint:
+		if o.Object == checkpointWhole {
+			return nil
+		}
 	}
 	return errCutShort
 }

@@ -55,7 +55,7 @@ type operation struct {
 	// Guarded by the mutex of all.
 	recorded bool
 	progress vm.Progress
-	least    int64 // bytes that were left to do when the fewest were
+	least    int64 // bytes that were left to do when the fewest were, of the part of the work that is done now
 	changed  chan struct{}
 	// cancel ends the work that is under way; nil while it cannot be, for the reason why.
 	cancel    func(context.Context) error
@@ -82,6 +82,8 @@ func workOf(kind vm.OperationKind, subject string) string {
 		return "restore snapshot " + subject
 	case vm.OperationSnapshotDelete:
 		return "delete snapshot " + subject
+	case vm.OperationCheckpoint:
+		return "checkpoint in " + subject
 	}
 	return string(kind) + " " + subject
 }
@@ -205,6 +207,14 @@ func (op *operation) alive(within time.Duration) {
 	}
 }
 
+// anew says that the next part of the work begins, whatever was left of the one before.
+func (op *operation) anew() {
+	op.all.mu.Lock()
+	op.least = 0
+	op.all.mu.Unlock()
+	op.alive(workTimeout)
+}
+
 // advance takes note of how far it is. What is left may grow, as a guest writes to memory that was saved already: it has
 // come further only once less is left than ever before.
 func (op *operation) advance(p vm.Progress) {
@@ -222,19 +232,20 @@ func (op *operation) advance(p vm.Progress) {
 	}
 }
 
-// mayBeCancelled says how to end what is done now, until the returned function is called, and then no more. false where it
-// was cancelled before.
+// mayBeCancelled says how to end what is done now, until the returned function is called, and then as before, or no more.
+// false where it was cancelled before.
 func (op *operation) mayBeCancelled(cancel func(context.Context) error) (noMore func(why string), ok bool) {
 	if op == nil {
 		return func(string) {}, true
 	}
 	op.all.mu.Lock()
 	defer op.all.mu.Unlock()
+	before := op.cancel
 	op.cancel = cancel
 	return func(why string) {
 		op.all.mu.Lock()
 		defer op.all.mu.Unlock()
-		op.cancel, op.why = nil, why
+		op.cancel, op.why = before, why
 	}, !op.cancelled
 }
 

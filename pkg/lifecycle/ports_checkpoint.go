@@ -25,8 +25,8 @@ type CheckpointFolders interface {
 	// PlanCheckpoint judges where a checkpoint is to be written: an empty folder, or nothing yet in one that is there.
 	// AlreadyExists if there is something. It changes nothing.
 	PlanCheckpoint(ctx context.Context, dir string) (vm.CheckpointFolder, error)
-	// WriteCheckpoint copies a file of a sandbox into the folder.
-	WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string) (vm.CheckpointFile, error)
+	// WriteCheckpoint copies a file of a sandbox into the folder. told is called with what is copied by then, often.
+	WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string, told func(vm.Progress)) (vm.CheckpointFile, error)
 	// EndCheckpoint makes of the folder a checkpoint: the manifest is written last, and a folder that was not there
 	// appears.
 	EndCheckpoint(ctx context.Context, where vm.CheckpointFolder, c vm.Checkpoint) error

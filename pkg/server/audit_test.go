@@ -41,6 +41,7 @@ var asking = []string{
 	"runtime.v1alpha2.RuntimeService/ListContainerStats", "runtime.v1alpha2.RuntimeService/ListContainers",
 	"runtime.v1alpha2.RuntimeService/ListNetworkInterfaces", "runtime.v1alpha2.RuntimeService/ListPodSandbox",
 	"runtime.v1alpha2.RuntimeService/PodSandboxStatus", "runtime.v1alpha2.RuntimeService/Status", "runtime.v1alpha2.RuntimeService/Version",
+	"vmlet.v1.CheckpointService/GetCheckpoint",
 	"vmlet.v1.DiskService/ListDisks",
 	"vmlet.v1.NodeService/Version",
 	"vmlet.v1.VMService/Capabilities", "vmlet.v1.VMService/GetAuthorizedKeys", "vmlet.v1.VMService/GetOperation", "vmlet.v1.VMService/GetSnapshot", "vmlet.v1.VMService/ListNICs",

@@ -12,6 +12,7 @@ const (
 	OperationSnapshotCreate  OperationKind = "snapshot-create"
 	OperationSnapshotRestore OperationKind = "snapshot-restore"
 	OperationSnapshotDelete  OperationKind = "snapshot-delete"
+	OperationCheckpoint      OperationKind = "checkpoint-create"
 )
 
 // OperationState is where an operation stands.
@@ -38,10 +39,10 @@ type Operation struct {
 	// ID is random, 32 lower-case hex digits.
 	ID   string        `json:"id"`
 	Kind OperationKind `json:"kind"`
-	// Subject is the name of the snapshot, "" for an operation on the VM itself.
+	// Subject is the name of the snapshot, or the folder of the checkpoint.
 	Subject string `json:"subject,omitempty"`
 	// Object is what recovery knows the outcome by: the ID of the snapshot that is taken or deleted, the file of the
-	// disk after a restore.
+	// disk after a restore, "whole" once a checkpoint is.
 	Object string         `json:"object,omitempty"`
 	State  OperationState `json:"state"`
 	// StartedAt and EndedAt are of the clock of the node.

@@ -16,6 +16,8 @@ import (
 // Checkpoints are the use cases of VMs in folders.
 type Checkpoints interface {
 	Checkpoint(ctx context.Context, ref, dir string) (vm.Checkpoint, error)
+	DetachCheckpoint(ctx context.Context, ref, dir string) (vm.OperationInfo, error)
+	CheckpointIn(ctx context.Context, dir string) (vm.Checkpoint, error)
 	RestoreCheckpoint(ctx context.Context, dir string) (vm.Checkpoint, vm.RestoredPod, error)
 }
 
@@ -33,11 +35,45 @@ func (s *checkpointServer) CreateCheckpoint(ctx context.Context, req *vmletv1.Cr
 	if err := checkFolder(req.GetPath()); err != nil {
 		return nil, err
 	}
-	c, err := s.checkpoints.Checkpoint(ctx, req.GetVm(), filepath.Clean(req.GetPath()))
+	dir := filepath.Clean(req.GetPath())
+	if req.GetDetach() {
+		o, err := s.checkpoints.DetachCheckpoint(ctx, req.GetVm(), dir)
+		if err != nil {
+			return nil, err
+		}
+		return &vmletv1.CreateCheckpointResponse{Operation: operationOf(o)}, nil
+	}
+	c, err := s.checkpoints.Checkpoint(ctx, req.GetVm(), dir)
 	if err != nil {
 		return nil, err
 	}
-	out := &vmletv1.CreateCheckpointResponse{CheckpointId: c.ID, PodSandboxId: c.SandboxID, PauseMs: c.Paused.Milliseconds()}
+	told, err := checkpointOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return &vmletv1.CreateCheckpointResponse{
+		CheckpointId: told.GetCheckpointId(), PodSandboxId: told.GetPodSandboxId(), PauseMs: told.GetPauseMs(),
+		DiskBytes: told.GetDiskBytes(), MemoryBytes: told.GetMemoryBytes(), DataDisks: told.GetDataDisks(),
+	}, nil
+}
+
+// GetCheckpoint tells what a folder holds.
+func (s *checkpointServer) GetCheckpoint(ctx context.Context, req *vmletv1.GetCheckpointRequest) (*vmletv1.GetCheckpointResponse, error) {
+	if err := checkFolder(req.GetPath()); err != nil {
+		return nil, err
+	}
+	c, err := s.checkpoints.CheckpointIn(ctx, filepath.Clean(req.GetPath()))
+	if err != nil {
+		return nil, err
+	}
+	return checkpointOf(c)
+}
+
+func checkpointOf(c vm.Checkpoint) (*vmletv1.GetCheckpointResponse, error) {
+	out := &vmletv1.GetCheckpointResponse{
+		CheckpointId: c.ID, PodSandboxId: c.SandboxID, PodNamespace: c.Sandbox.Namespace, PodName: c.Sandbox.Name,
+		CreatedAt: c.CreatedAt.UnixNano(), PauseMs: c.Paused.Milliseconds(),
+	}
 	for _, name := range c.Names() {
 		file, err := c.File(name)
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	vmletv1 "github.com/vmlet/vmlet/proto/vmlet/v1"
 	"github.com/vmlet/vmlet/tests/harness"
 )
 
@@ -350,10 +351,11 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 		if called != nil { // nobody was told of a checkpoint
 			node.Eventually(10*time.Second, func() error {
 				// The last moment is when it is on record; what is whole by then stays, as after an answer that was lost.
-				if files := node.holds(); len(files) != 4 && (!written || len(files) != 8) {
+				files := node.holds()
+				if len(files) != 4 && (!written || len(files) != 8) {
 					return fmt.Errorf("killed at %s: the checkpoint has left %v", mark, files)
 				}
-				return nil
+				return node.operationSays(s.SandboxID, len(files) == 8)
 			})
 		}
 		must(os.RemoveAll(filepath.Join(node.dir, "again")))
@@ -413,6 +415,26 @@ func TestKilledAtEveryStepOfACheckpoint(t *testing.T) {
 		restored.onlyWithData()
 		r.Remove()
 	}
+}
+
+// operationSays looks whether the last checkpoint's operation says what has become of it.
+func (n checkpointing) operationSays(sandboxID string, whole bool) error {
+	all, err := n.VMs.ListOperations(n.ctx(), &vmletv1.ListOperationsRequest{Vm: sandboxID})
+	if err != nil || len(all.GetOperations()) == 0 {
+		return fmt.Errorf("operations are %v: %w", all, err)
+	}
+	last := all.GetOperations()[len(all.GetOperations())-1]
+	if !strings.HasSuffix(last.GetSubject(), "/again") {
+		return nil // killed before there was one
+	}
+	want := vmletv1.OperationState_OPERATION_STATE_FAILED
+	if whole {
+		want = vmletv1.OperationState_OPERATION_STATE_SUCCEEDED
+	}
+	if last.GetState() != want {
+		return fmt.Errorf("the operation is %v, want %s", last, want)
+	}
+	return nil
 }
 
 // removeAll removes all pods of the node.

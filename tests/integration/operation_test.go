@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -89,13 +92,13 @@ func (o operated) memories() (names []string) {
 }
 
 // TestOperationsOnAGuest: a snapshot of much memory tells how far it is, can be cancelled and leaves nothing then, and is taken
-// to its end though vmlet is killed in the middle. The guest runs on in the same boot throughout.
+// to its end though vmlet is killed in the middle; so does a checkpoint, but for the kill. The guest runs on in the same boot throughout.
 func TestOperationsOnAGuest(t *testing.T) {
-	node := harness.StartNode(t)
+	node := newCheckpointing(t)
 	pod := node.Run(harness.Pod{Name: "operations", Resources: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 1 << 30}})
 	boot := pod.WaitReady()
 	node.SlowSaves(t)
-	o := operated{snapshotted{pod, t, node}}
+	o := operated{snapshotted{pod, t, node.Node}}
 	o.write("before")
 	o.Exec("sh", "-c", `mkdir -p /fill && mount -t tmpfs -o size=90% none /fill && tr '\0' x </dev/zero | head -c 8388608 >/fill/8
 		i=0; while [ $i -lt 60 ]; do cat /fill/8; i=$((i+1)); done >/fill/all`)
@@ -196,6 +199,8 @@ func TestOperationsOnAGuest(t *testing.T) {
 		o.is(o.watch(op.GetId(), nil), vmletv1.OperationState_OPERATION_STATE_SUCCEEDED)
 	})
 
+	t.Run("a checkpoint", func(t *testing.T) { o.checkpoints(node, boot) })
+
 	for _, name := range o.names() {
 		resp, err := node.VMs.DeleteSnapshot(o.ctx(), &vmletv1.DeleteSnapshotRequest{Vm: o.SandboxID, Name: name, Detach: true})
 		if err != nil {
@@ -217,4 +222,91 @@ func TestOperationsOnAGuest(t *testing.T) {
 			t.Errorf("still running: %v", op)
 		}
 	}
+}
+
+// checkpoints sees that a checkpoint is an operation like the others, and that nothing is left of one that is cancelled: by
+// whoever wishes it, at any moment, or by the end of its caller.
+func (o operated) checkpoints(node checkpointing, boot string) {
+	o.t.Helper()
+	service := vmletv1.NewCheckpointServiceClient(node.Conn())
+	begin := func(name string) *vmletv1.Operation {
+		resp, err := service.CreateCheckpoint(o.ctx(), &vmletv1.CreateCheckpointRequest{Vm: o.SandboxID, Path: filepath.Join(node.dir, name), Detach: true})
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		return resp.GetOperation()
+	}
+	unharmed := func(how string) {
+		o.t.Helper()
+		if files := node.holds(); len(files) > 0 {
+			o.t.Errorf("%s: left are %v", how, files)
+		}
+		if job := o.job(); job != "Job type: None" {
+			o.t.Errorf("%s: libvirt is at %s", how, job)
+		}
+		if now := o.BootID(); now != boot {
+			o.t.Errorf("%s: boot %s, was %s", how, now, boot)
+		}
+	}
+
+	for _, moment := range []struct {
+		name string
+		come func(*vmletv1.Operation) bool
+	}{
+		{"while its memory is saved", func(now *vmletv1.Operation) bool { return now.GetTotalBytes() > 0 }},
+		{"while it is copied", func(*vmletv1.Operation) bool { return len(node.holds()) > 0 }},
+	} {
+		op := begin("cancelled")
+		if end := o.watch(op.GetId(), moment.come); end.GetState() != vmletv1.OperationState_OPERATION_STATE_RUNNING {
+			o.t.Errorf("%s: it is %s: %s", moment.name, end.GetState(), end.GetError())
+			continue
+		}
+		end, err := node.VMs.CancelOperation(o.ctx(), &vmletv1.CancelOperationRequest{Id: op.GetId()})
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		o.is(end.GetOperation(), vmletv1.OperationState_OPERATION_STATE_CANCELLED)
+		unharmed(moment.name)
+	}
+
+	ctx, leave := context.WithCancel(o.t.Context())
+	called := make(chan error, 1)
+	go func() {
+		_, err := node.CheckpointPod(ctx, &runtimeapi.CheckpointPodRequest{
+			PodSandboxId: o.SandboxID, OutputPath: filepath.Join(node.dir, "left"), ContainerIds: []string{o.ContainerID},
+		})
+		called <- err
+	}()
+	var left *vmletv1.Operation
+	node.Eventually(time.Minute, func() error {
+		all, err := node.VMs.ListOperations(o.ctx(), &vmletv1.ListOperationsRequest{Vm: o.SandboxID})
+		for _, op := range all.GetOperations() {
+			if strings.HasSuffix(op.GetSubject(), "/left") && op.GetTotalBytes() > 0 {
+				left = op
+				return nil
+			}
+		}
+		return fmt.Errorf("%v, %w", all, err)
+	})
+	leave()
+	if err := <-called; status.Code(err) != codes.Canceled {
+		o.t.Errorf("who has left is told %v", err)
+	}
+	o.is(o.watch(left.GetId(), nil), vmletv1.OperationState_OPERATION_STATE_CANCELLED)
+	unharmed("left by its caller")
+
+	op := begin("whole")
+	parts := map[int64]bool{}
+	o.is(o.watch(op.GetId(), func(now *vmletv1.Operation) bool { parts[now.GetTotalBytes()] = true; return false }), vmletv1.OperationState_OPERATION_STATE_SUCCEEDED)
+	there, err := service.GetCheckpoint(o.ctx(), &vmletv1.GetCheckpointRequest{Path: op.GetSubject()})
+	if err != nil || there.GetPodSandboxId() != o.SandboxID || there.GetPodName() != "operations" || there.GetMemoryBytes() < 900*mib || there.GetDiskBytes() == 0 {
+		o.t.Errorf("there is %v, %v", there, err)
+	}
+	if len(parts) < 3 {
+		o.t.Errorf("told were parts of %v bytes", slices.Sorted(maps.Keys(parts)))
+	}
+	if err := os.RemoveAll(op.GetSubject()); err != nil {
+		o.t.Error(err)
+	}
+	unharmed("whole")
 }

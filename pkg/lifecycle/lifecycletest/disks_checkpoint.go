@@ -108,7 +108,8 @@ func (d *Disks) PlanCheckpoint(ctx context.Context, dir string) (where vm.Checkp
 
 // WriteCheckpoint implements lifecycle.Disks. Every file has as many bytes, and a checksum that tells whether it was written
 // to.
-func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string) (vm.CheckpointFile, error) {
+func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, name, from string, told func(vm.Progress)) (vm.CheckpointFile, error) {
+	told(vm.Progress{Done: vm.MiB / 2, Total: vm.MiB})
 	if err := d.enter(ctx, "WriteCheckpoint", name); err != nil {
 		return vm.CheckpointFile{}, err
 	}
@@ -121,6 +122,7 @@ func (d *Disks) WriteCheckpoint(ctx context.Context, where vm.CheckpointFolder, 
 	folder := d.folder(where.Dir)
 	folder.staged = where.Made
 	folder.files[name] = DiskFile{Disk: f.Disk, data: maps.Clone(f.data), memory: f.memory, targets: f.targets, nvram: maps.Clone(f.nvram), Written: f.Written}
+	told(vm.Progress{Done: vm.MiB, Total: vm.MiB})
 	return fileOf(name, folder.files[name]), nil
 }
 

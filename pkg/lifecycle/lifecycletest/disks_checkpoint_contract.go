@@ -40,8 +40,17 @@ func checkpointed(t *testing.T, h DisksHost, dir string) (vm.CheckpointFolder, v
 	for name, from := range map[string]string{
 		vm.CheckpointDisk: disk.Path, vm.CheckpointMemory: memory, vm.CheckpointData(contractTarget): data, vm.CheckpointNVRAM: nvram,
 	} {
-		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, from)
+		var last vm.Progress
+		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, from, func(p vm.Progress) {
+			if p.Done < last.Done || p.Done > p.Total {
+				t.Errorf("%s: %+v after %+v", name, p, last)
+			}
+			last = p
+		})
 		noError(t, err)
+		if want := (vm.Progress{Done: file.Size, Total: file.Size}); last != want {
+			t.Errorf("%s: told of %+v at last, want %+v", name, last, want)
+		}
 		c.Files = append(c.Files, file)
 		if _, err := h.Disks.ReadCheckpoint(t.Context(), dir); !errdefs.IsNotFound(err) {
 			t.Errorf("before its end: %v, want NotFound", err)
@@ -136,7 +145,7 @@ func checkpointThatWasBegunIsRemoved(t *testing.T, h DisksHost) {
 		noError(t, err)
 		noError(t, h.Disks.RemoveCheckpoint(t.Context(), where, contractCheckpoint))
 		for _, name := range []string{vm.CheckpointMemory, vm.CheckpointData(contractTarget), vm.CheckpointData("sdz")} {
-			_, err = h.Disks.WriteCheckpoint(t.Context(), where, name, memory)
+			_, err = h.Disks.WriteCheckpoint(t.Context(), where, name, memory, nobody)
 			noError(t, err)
 		}
 		noError(t, h.Disks.RemoveCheckpoint(t.Context(), where, contractCheckpoint))
@@ -147,6 +156,9 @@ func checkpointThatWasBegunIsRemoved(t *testing.T, h DisksHost) {
 		}
 	}
 }
+
+// nobody is told how far a copy is.
+func nobody(vm.Progress) {}
 
 func spoiledCheckpointIsNotTaken(t *testing.T, h DisksHost) {
 	t.Helper()
@@ -172,7 +184,7 @@ func checkpointWithoutADiskIsNotRead(t *testing.T, h DisksHost) {
 	noError(t, err)
 	c := vm.Checkpoint{Version: vm.CheckpointVersion, ID: contractCheckpoint, DataDisks: []vm.DataDisk{{Name: "data", Target: contractTarget}}}
 	for _, name := range []string{vm.CheckpointMemory, vm.CheckpointDisk} {
-		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, memory)
+		file, err := h.Disks.WriteCheckpoint(t.Context(), where, name, memory, nobody)
 		noError(t, err)
 		c.Files = append(c.Files, file)
 	}
@@ -190,7 +202,7 @@ func checkpointThatNamesAFileIsNotTaken(t *testing.T, h DisksHost) {
 	noError(t, h.Disks.CreateRoot(t.Context(), vm.Disk{Path: data, Backing: below, BackingFormat: vm.FormatQCOW2, Size: vm.MiB}))
 	where, err := h.Disks.PlanCheckpoint(t.Context(), h.CheckpointDir(t)+"/chain")
 	noError(t, err)
-	file, err := h.Disks.WriteCheckpoint(t.Context(), where, vm.CheckpointData(contractTarget), data)
+	file, err := h.Disks.WriteCheckpoint(t.Context(), where, vm.CheckpointData(contractTarget), data, nobody)
 	noError(t, err)
 	noError(t, h.Disks.EndCheckpoint(t.Context(), where, vm.Checkpoint{ID: contractCheckpoint}))
 	path := h.Paths.DataDisk(otherSandbox, "d2")

@@ -29,7 +29,9 @@ type CreateCheckpointRequest struct {
 	// The VM.
 	Vm string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
 	// The folder, as an absolute path on the node. It is empty, or not there yet.
-	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Answer once the operation is on record, and go on without the caller. The answer has only the operation then.
+	Detach        bool `protobuf:"varint,3,opt,name=detach,proto3" json:"detach,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -78,6 +80,13 @@ func (x *CreateCheckpointRequest) GetPath() string {
 	return ""
 }
 
+func (x *CreateCheckpointRequest) GetDetach() bool {
+	if x != nil {
+		return x.Detach
+	}
+	return false
+}
+
 // CreateCheckpointResponse tells what was written.
 type CreateCheckpointResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -92,7 +101,9 @@ type CreateCheckpointResponse struct {
 	// How long the guest stood still, in milliseconds.
 	PauseMs int64 `protobuf:"varint,5,opt,name=pause_ms,json=pauseMs,proto3" json:"pause_ms,omitempty"`
 	// Names of the data disks that are in it.
-	DataDisks     []string `protobuf:"bytes,6,rep,name=data_disks,json=dataDisks,proto3" json:"data_disks,omitempty"`
+	DataDisks []string `protobuf:"bytes,6,rep,name=data_disks,json=dataDisks,proto3" json:"data_disks,omitempty"`
+	// The operation, where detach is set.
+	Operation     *Operation `protobuf:"bytes,7,opt,name=operation,proto3" json:"operation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +180,177 @@ func (x *CreateCheckpointResponse) GetDataDisks() []string {
 	return nil
 }
 
+func (x *CreateCheckpointResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+// GetCheckpointRequest names a checkpoint.
+type GetCheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its folder, as an absolute path on the node.
+	Path          string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCheckpointRequest) Reset() {
+	*x = GetCheckpointRequest{}
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCheckpointRequest) ProtoMessage() {}
+
+func (x *GetCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*GetCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_checkpoint_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetCheckpointRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+// GetCheckpointResponse tells what the folder holds.
+type GetCheckpointResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the checkpoint, as its manifest has it.
+	CheckpointId string `protobuf:"bytes,1,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
+	// ID of the sandbox that it was taken of.
+	PodSandboxId string `protobuf:"bytes,2,opt,name=pod_sandbox_id,json=podSandboxId,proto3" json:"pod_sandbox_id,omitempty"`
+	// Namespace of the pod.
+	PodNamespace string `protobuf:"bytes,3,opt,name=pod_namespace,json=podNamespace,proto3" json:"pod_namespace,omitempty"`
+	// Name of the pod.
+	PodName string `protobuf:"bytes,4,opt,name=pod_name,json=podName,proto3" json:"pod_name,omitempty"`
+	// When it was taken, in nanoseconds since 1970 (UTC).
+	CreatedAt int64 `protobuf:"varint,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Bytes of the files with all disks.
+	DiskBytes int64 `protobuf:"varint,6,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Bytes of the file with the guest's memory.
+	MemoryBytes int64 `protobuf:"varint,7,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// How long the guest stood still, in milliseconds.
+	PauseMs int64 `protobuf:"varint,8,opt,name=pause_ms,json=pauseMs,proto3" json:"pause_ms,omitempty"`
+	// Names of the data disks that are in it.
+	DataDisks     []string `protobuf:"bytes,9,rep,name=data_disks,json=dataDisks,proto3" json:"data_disks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCheckpointResponse) Reset() {
+	*x = GetCheckpointResponse{}
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCheckpointResponse) ProtoMessage() {}
+
+func (x *GetCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*GetCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_vmlet_v1_checkpoint_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetCheckpointResponse) GetCheckpointId() string {
+	if x != nil {
+		return x.CheckpointId
+	}
+	return ""
+}
+
+func (x *GetCheckpointResponse) GetPodSandboxId() string {
+	if x != nil {
+		return x.PodSandboxId
+	}
+	return ""
+}
+
+func (x *GetCheckpointResponse) GetPodNamespace() string {
+	if x != nil {
+		return x.PodNamespace
+	}
+	return ""
+}
+
+func (x *GetCheckpointResponse) GetPodName() string {
+	if x != nil {
+		return x.PodName
+	}
+	return ""
+}
+
+func (x *GetCheckpointResponse) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *GetCheckpointResponse) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *GetCheckpointResponse) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *GetCheckpointResponse) GetPauseMs() int64 {
+	if x != nil {
+		return x.PauseMs
+	}
+	return 0
+}
+
+func (x *GetCheckpointResponse) GetDataDisks() []string {
+	if x != nil {
+		return x.DataDisks
+	}
+	return nil
+}
+
 // RestoreCheckpointRequest names a checkpoint.
 type RestoreCheckpointRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -180,7 +362,7 @@ type RestoreCheckpointRequest struct {
 
 func (x *RestoreCheckpointRequest) Reset() {
 	*x = RestoreCheckpointRequest{}
-	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[2]
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +374,7 @@ func (x *RestoreCheckpointRequest) String() string {
 func (*RestoreCheckpointRequest) ProtoMessage() {}
 
 func (x *RestoreCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[2]
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +387,7 @@ func (x *RestoreCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*RestoreCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_checkpoint_proto_rawDescGZIP(), []int{2}
+	return file_vmlet_v1_checkpoint_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RestoreCheckpointRequest) GetPath() string {
@@ -232,7 +414,7 @@ type RestoreCheckpointResponse struct {
 
 func (x *RestoreCheckpointResponse) Reset() {
 	*x = RestoreCheckpointResponse{}
-	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[3]
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +426,7 @@ func (x *RestoreCheckpointResponse) String() string {
 func (*RestoreCheckpointResponse) ProtoMessage() {}
 
 func (x *RestoreCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[3]
+	mi := &file_vmlet_v1_checkpoint_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +439,7 @@ func (x *RestoreCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*RestoreCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_vmlet_v1_checkpoint_proto_rawDescGZIP(), []int{3}
+	return file_vmlet_v1_checkpoint_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RestoreCheckpointResponse) GetPodNamespace() string {
@@ -292,10 +474,11 @@ var File_vmlet_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_vmlet_v1_checkpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x19vmlet/v1/checkpoint.proto\x12\bvmlet.v1\"=\n" +
+	"\x19vmlet/v1/checkpoint.proto\x12\bvmlet.v1\x1a\x18vmlet/v1/operation.proto\"U\n" +
 	"\x17CreateCheckpointRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xe1\x01\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06detach\x18\x03 \x01(\bR\x06detach\"\x94\x02\n" +
 	"\x18CreateCheckpointResponse\x12#\n" +
 	"\rcheckpoint_id\x18\x01 \x01(\tR\fcheckpointId\x12$\n" +
 	"\x0epod_sandbox_id\x18\x02 \x01(\tR\fpodSandboxId\x12\x1d\n" +
@@ -304,16 +487,33 @@ const file_vmlet_v1_checkpoint_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x19\n" +
 	"\bpause_ms\x18\x05 \x01(\x03R\apauseMs\x12\x1d\n" +
 	"\n" +
-	"data_disks\x18\x06 \x03(\tR\tdataDisks\".\n" +
+	"data_disks\x18\x06 \x03(\tR\tdataDisks\x121\n" +
+	"\toperation\x18\a \x01(\v2\x13.vmlet.v1.OperationR\toperation\"*\n" +
+	"\x14GetCheckpointRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"\xbd\x02\n" +
+	"\x15GetCheckpointResponse\x12#\n" +
+	"\rcheckpoint_id\x18\x01 \x01(\tR\fcheckpointId\x12$\n" +
+	"\x0epod_sandbox_id\x18\x02 \x01(\tR\fpodSandboxId\x12#\n" +
+	"\rpod_namespace\x18\x03 \x01(\tR\fpodNamespace\x12\x19\n" +
+	"\bpod_name\x18\x04 \x01(\tR\apodName\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x06 \x01(\x03R\tdiskBytes\x12!\n" +
+	"\fmemory_bytes\x18\a \x01(\x03R\vmemoryBytes\x12\x19\n" +
+	"\bpause_ms\x18\b \x01(\x03R\apauseMs\x12\x1d\n" +
+	"\n" +
+	"data_disks\x18\t \x03(\tR\tdataDisks\".\n" +
 	"\x18RestoreCheckpointRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"\xa4\x01\n" +
 	"\x19RestoreCheckpointResponse\x12#\n" +
 	"\rpod_namespace\x18\x01 \x01(\tR\fpodNamespace\x12\x19\n" +
 	"\bpod_name\x18\x02 \x01(\tR\apodName\x12$\n" +
 	"\x0epod_sandbox_id\x18\x03 \x01(\tR\fpodSandboxId\x12!\n" +
-	"\fcontainer_id\x18\x04 \x01(\tR\vcontainerId2\xcc\x01\n" +
+	"\fcontainer_id\x18\x04 \x01(\tR\vcontainerId2\x9e\x02\n" +
 	"\x11CheckpointService\x12Y\n" +
-	"\x10CreateCheckpoint\x12!.vmlet.v1.CreateCheckpointRequest\x1a\".vmlet.v1.CreateCheckpointResponse\x12\\\n" +
+	"\x10CreateCheckpoint\x12!.vmlet.v1.CreateCheckpointRequest\x1a\".vmlet.v1.CreateCheckpointResponse\x12P\n" +
+	"\rGetCheckpoint\x12\x1e.vmlet.v1.GetCheckpointRequest\x1a\x1f.vmlet.v1.GetCheckpointResponse\x12\\\n" +
 	"\x11RestoreCheckpoint\x12\".vmlet.v1.RestoreCheckpointRequest\x1a#.vmlet.v1.RestoreCheckpointResponseB/Z-github.com/vmlet/vmlet/proto/vmlet/v1;vmletv1b\x06proto3"
 
 var (
@@ -328,23 +528,29 @@ func file_vmlet_v1_checkpoint_proto_rawDescGZIP() []byte {
 	return file_vmlet_v1_checkpoint_proto_rawDescData
 }
 
-var file_vmlet_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_vmlet_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_vmlet_v1_checkpoint_proto_goTypes = []any{
 	(*CreateCheckpointRequest)(nil),   // 0: vmlet.v1.CreateCheckpointRequest
 	(*CreateCheckpointResponse)(nil),  // 1: vmlet.v1.CreateCheckpointResponse
-	(*RestoreCheckpointRequest)(nil),  // 2: vmlet.v1.RestoreCheckpointRequest
-	(*RestoreCheckpointResponse)(nil), // 3: vmlet.v1.RestoreCheckpointResponse
+	(*GetCheckpointRequest)(nil),      // 2: vmlet.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),     // 3: vmlet.v1.GetCheckpointResponse
+	(*RestoreCheckpointRequest)(nil),  // 4: vmlet.v1.RestoreCheckpointRequest
+	(*RestoreCheckpointResponse)(nil), // 5: vmlet.v1.RestoreCheckpointResponse
+	(*Operation)(nil),                 // 6: vmlet.v1.Operation
 }
 var file_vmlet_v1_checkpoint_proto_depIdxs = []int32{
-	0, // 0: vmlet.v1.CheckpointService.CreateCheckpoint:input_type -> vmlet.v1.CreateCheckpointRequest
-	2, // 1: vmlet.v1.CheckpointService.RestoreCheckpoint:input_type -> vmlet.v1.RestoreCheckpointRequest
-	1, // 2: vmlet.v1.CheckpointService.CreateCheckpoint:output_type -> vmlet.v1.CreateCheckpointResponse
-	3, // 3: vmlet.v1.CheckpointService.RestoreCheckpoint:output_type -> vmlet.v1.RestoreCheckpointResponse
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	6, // 0: vmlet.v1.CreateCheckpointResponse.operation:type_name -> vmlet.v1.Operation
+	0, // 1: vmlet.v1.CheckpointService.CreateCheckpoint:input_type -> vmlet.v1.CreateCheckpointRequest
+	2, // 2: vmlet.v1.CheckpointService.GetCheckpoint:input_type -> vmlet.v1.GetCheckpointRequest
+	4, // 3: vmlet.v1.CheckpointService.RestoreCheckpoint:input_type -> vmlet.v1.RestoreCheckpointRequest
+	1, // 4: vmlet.v1.CheckpointService.CreateCheckpoint:output_type -> vmlet.v1.CreateCheckpointResponse
+	3, // 5: vmlet.v1.CheckpointService.GetCheckpoint:output_type -> vmlet.v1.GetCheckpointResponse
+	5, // 6: vmlet.v1.CheckpointService.RestoreCheckpoint:output_type -> vmlet.v1.RestoreCheckpointResponse
+	4, // [4:7] is the sub-list for method output_type
+	1, // [1:4] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_vmlet_v1_checkpoint_proto_init() }
@@ -352,13 +558,14 @@ func file_vmlet_v1_checkpoint_proto_init() {
 	if File_vmlet_v1_checkpoint_proto != nil {
 		return
 	}
+	file_vmlet_v1_operation_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vmlet_v1_checkpoint_proto_rawDesc), len(file_vmlet_v1_checkpoint_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

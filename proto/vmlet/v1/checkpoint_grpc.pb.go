@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	CheckpointService_CreateCheckpoint_FullMethodName  = "/vmlet.v1.CheckpointService/CreateCheckpoint"
+	CheckpointService_GetCheckpoint_FullMethodName     = "/vmlet.v1.CheckpointService/GetCheckpoint"
 	CheckpointService_RestoreCheckpoint_FullMethodName = "/vmlet.v1.CheckpointService/RestoreCheckpoint"
 )
 
@@ -35,8 +36,12 @@ type CheckpointServiceClient interface {
 	// CreateCheckpoint writes a VM that runs into a folder: its memory, its root disk and the data disks that were attached by
 	// size, all of one moment. The guest goes on before the files are copied. FAILED_PRECONDITION for a path that the
 	// configuration does not allow, or a VM that has what is not written, which the message names; ALREADY_EXISTS where the
-	// folder is not empty. It ends with its caller, and after an error nothing is left.
+	// folder is not empty. It ends with its caller, unless detach is set, and after an error nothing is left. It is an operation:
+	// VMService tells how far it is, and cancels it.
 	CreateCheckpoint(ctx context.Context, in *CreateCheckpointRequest, opts ...grpc.CallOption) (*CreateCheckpointResponse, error)
+	// GetCheckpoint tells what a folder holds. NOT_FOUND without a checkpoint; DATA_LOSS for files that are not as long as they
+	// were written.
+	GetCheckpoint(ctx context.Context, in *GetCheckpointRequest, opts ...grpc.CallOption) (*GetCheckpointResponse, error)
 	// RestoreCheckpoint makes of a checkpoint the pod that it was taken of, as its next attempt if there is one before it. The
 	// container is created; its start has the guest go on. ALREADY_EXISTS while a VM of the same identity lives; NOT_FOUND
 	// without the checkpoint or its image; FAILED_PRECONDITION, before anything is done, where a network, a disk or a folder
@@ -63,6 +68,16 @@ func (c *checkpointServiceClient) CreateCheckpoint(ctx context.Context, in *Crea
 	return out, nil
 }
 
+func (c *checkpointServiceClient) GetCheckpoint(ctx context.Context, in *GetCheckpointRequest, opts ...grpc.CallOption) (*GetCheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCheckpointResponse)
+	err := c.cc.Invoke(ctx, CheckpointService_GetCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *checkpointServiceClient) RestoreCheckpoint(ctx context.Context, in *RestoreCheckpointRequest, opts ...grpc.CallOption) (*RestoreCheckpointResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RestoreCheckpointResponse)
@@ -83,8 +98,12 @@ type CheckpointServiceServer interface {
 	// CreateCheckpoint writes a VM that runs into a folder: its memory, its root disk and the data disks that were attached by
 	// size, all of one moment. The guest goes on before the files are copied. FAILED_PRECONDITION for a path that the
 	// configuration does not allow, or a VM that has what is not written, which the message names; ALREADY_EXISTS where the
-	// folder is not empty. It ends with its caller, and after an error nothing is left.
+	// folder is not empty. It ends with its caller, unless detach is set, and after an error nothing is left. It is an operation:
+	// VMService tells how far it is, and cancels it.
 	CreateCheckpoint(context.Context, *CreateCheckpointRequest) (*CreateCheckpointResponse, error)
+	// GetCheckpoint tells what a folder holds. NOT_FOUND without a checkpoint; DATA_LOSS for files that are not as long as they
+	// were written.
+	GetCheckpoint(context.Context, *GetCheckpointRequest) (*GetCheckpointResponse, error)
 	// RestoreCheckpoint makes of a checkpoint the pod that it was taken of, as its next attempt if there is one before it. The
 	// container is created; its start has the guest go on. ALREADY_EXISTS while a VM of the same identity lives; NOT_FOUND
 	// without the checkpoint or its image; FAILED_PRECONDITION, before anything is done, where a network, a disk or a folder
@@ -103,6 +122,9 @@ type UnimplementedCheckpointServiceServer struct{}
 
 func (UnimplementedCheckpointServiceServer) CreateCheckpoint(context.Context, *CreateCheckpointRequest) (*CreateCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateCheckpoint not implemented")
+}
+func (UnimplementedCheckpointServiceServer) GetCheckpoint(context.Context, *GetCheckpointRequest) (*GetCheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCheckpoint not implemented")
 }
 func (UnimplementedCheckpointServiceServer) RestoreCheckpoint(context.Context, *RestoreCheckpointRequest) (*RestoreCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RestoreCheckpoint not implemented")
@@ -146,6 +168,24 @@ func _CheckpointService_CreateCheckpoint_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CheckpointService_GetCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CheckpointServiceServer).GetCheckpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CheckpointService_GetCheckpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CheckpointServiceServer).GetCheckpoint(ctx, req.(*GetCheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CheckpointService_RestoreCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RestoreCheckpointRequest)
 	if err := dec(in); err != nil {
@@ -174,6 +214,10 @@ var CheckpointService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateCheckpoint",
 			Handler:    _CheckpointService_CreateCheckpoint_Handler,
+		},
+		{
+			MethodName: "GetCheckpoint",
+			Handler:    _CheckpointService_GetCheckpoint_Handler,
 		},
 		{
 			MethodName: "RestoreCheckpoint",

@@ -84,7 +84,7 @@ func (OperationState) EnumDescriptor() ([]byte, []int) {
 	return file_vmlet_v1_operation_proto_rawDescGZIP(), []int{0}
 }
 
-// Operation is long work on a VM: taking, restoring or deleting a snapshot. It is there as soon as its intent is on record.
+// Operation is long work on a VM: taking, restoring or deleting a snapshot, writing a checkpoint. It is there as soon as its intent is on record.
 // Once it has ended it is listed until 16 later ones of its pod sandbox have, or the sandbox goes.
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -92,7 +92,7 @@ type Operation struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What it does, one of the words of docs/vm-calls.md, such as "snapshot-create". Words are added.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Name of the snapshot that it is about. Empty where it is about the VM.
+	// Name of the snapshot, or folder of the checkpoint, that it is about.
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	// ID of the pod sandbox.
 	PodSandboxId string `protobuf:"bytes,4,opt,name=pod_sandbox_id,json=podSandboxId,proto3" json:"pod_sandbox_id,omitempty"`
@@ -108,7 +108,8 @@ type Operation struct {
 	EndedAt int64 `protobuf:"varint,9,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// Why it failed, for people. Empty otherwise.
 	Error string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
-	// Bytes that are done. It may fall: a guest that runs goes on writing to memory that was saved already.
+	// Bytes that are done. It may fall: a guest that runs goes on writing to memory that was saved already, and each part of the
+	// work, such as a file of a checkpoint, begins anew.
 	DoneBytes int64 `protobuf:"varint,11,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
 	// Bytes to do, 0 while nobody tells, as of a restore.
 	TotalBytes int64 `protobuf:"varint,12,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
