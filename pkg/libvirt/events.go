@@ -48,7 +48,7 @@ func newEvents(h *Hypervisor) *events {
 // subscribe sets a session up: first the callbacks, then the list of our domains, so that
 // no domain is missed between the two.
 func (e *events) subscribe(s *session) error {
-	if err := e.unblock(s); err != nil {
+	if err := unblock(s); err != nil {
 		return fmt.Errorf("subscribe to events: %w", err)
 	}
 	for _, register := range []func(*session) (int, error){
@@ -78,7 +78,7 @@ func (e *events) subscribe(s *session) error {
 // src/conf/object_event.c, virObjectEventStateQueueRemote). No later listener would hear of anything, but when the last one of
 // them leaves in its turn the queue is emptied: that is who comes and goes here. Where another client listens by then, the queue
 // was its to unblock.
-func (e *events) unblock(s *session) error {
+func unblock(s *session) error {
 	id, err := s.DomainEventLifecycleRegister(nil, func(*virt.Connect, *virt.Domain, *virt.DomainEventLifecycle) {})
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func (s *Service) Checkpoint(ctx context.Context, ref, dir string) (c vm.Checkpo
 	if err != nil {
 		return c, err
 	}
-	stay := context.AfterFunc(ctx, func() { s.endWithCaller(op) }) //nolint:contextcheck // it has the life of the service
+	stay := context.AfterFunc(ctx, func() { s.endWithCaller(op) })
 	defer stay()
 	if err = op.wait(context.WithoutCancel(ctx)); err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%s of sandbox %s ended with its caller: %w", op.what(), op.sandboxID, ctx.Err())

@@ -28,7 +28,7 @@ func (c checkpoints) DetachCheckpoint(_ context.Context, ref, dir string) (vm.Op
 	return vm.OperationInfo{Operation: vm.Operation{ID: "o", Kind: vm.OperationCheckpoint, Subject: dir, State: vm.OperationRunning}}, nil
 }
 
-func (c checkpoints) CheckpointIn(context.Context, string) (vm.Checkpoint, error) {
+func (checkpoints) CheckpointIn(context.Context, string) (vm.Checkpoint, error) {
 	return vm.Checkpoint{
 		ID: "k", SandboxID: "s", Paused: 42 * time.Millisecond, CreatedAt: time.Unix(7, 0), Sandbox: vm.SandboxSpec{Namespace: "n", Name: "p"},
 		DataDisks: []vm.DataDisk{{Name: "data", Target: "vdc"}, {Name: "iso", Target: "vdd", Spec: vm.DataDiskSpec{Path: "/iso"}}},

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -294,19 +292,4 @@ func (o operated) checkpoints(node checkpointing, boot string) {
 	}
 	o.is(o.watch(left.GetId(), nil), vmletv1.OperationState_OPERATION_STATE_CANCELLED)
 	unharmed("left by its caller")
-
-	op := begin("whole")
-	parts := map[int64]bool{}
-	o.is(o.watch(op.GetId(), func(now *vmletv1.Operation) bool { parts[now.GetTotalBytes()] = true; return false }), vmletv1.OperationState_OPERATION_STATE_SUCCEEDED)
-	there, err := service.GetCheckpoint(o.ctx(), &vmletv1.GetCheckpointRequest{Path: op.GetSubject()})
-	if err != nil || there.GetPodSandboxId() != o.SandboxID || there.GetPodName() != "operations" || there.GetMemoryBytes() < 900*mib || there.GetDiskBytes() == 0 {
-		o.t.Errorf("there is %v, %v", there, err)
-	}
-	if len(parts) < 3 {
-		o.t.Errorf("told were parts of %v bytes", slices.Sorted(maps.Keys(parts)))
-	}
-	if err := os.RemoveAll(op.GetSubject()); err != nil {
-		o.t.Error(err)
-	}
-	unharmed("whole")
 }
