@@ -22,7 +22,7 @@ version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 IFS=. read -r major minor _ <<<"${version#v}"
 component=k8s.io/component-base/version
 
-CGO_ENABLED=0 go build -trimpath -o "$out/$binary" -ldflags "-s -w \
+CGO_ENABLED=0 go build -trimpath -gcflags=all=-dwarf=false -o "$out/$binary" -ldflags "-s -w \
   -X $component.gitVersion=$version -X $component.gitMajor=$major -X $component.gitMinor=$minor \
   -X $component.gitTreeState=clean" "$package"
 [ "$binary" != kube ] || ln -sf kube "$out/kubelet"
