@@ -4,8 +4,10 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +91,29 @@ func TestEventsComeThoughLibvirtIsBlocked(t *testing.T) {
 		if !came {
 			t.Fatalf("no event comes, after %d tries", try)
 		}
+	}
+}
+
+// TestASessionThatCannotBeSetUpHearsNothing: what it had subscribed to by then would keep its connection for good.
+func TestASessionThatCannotBeSetUpHearsNothing(t *testing.T) {
+	s := newStranger(t)
+	dom := s.ours(testID)
+	s.must(dom.Create())
+	broken, heard := errors.New("broken"), atomic.Bool{}
+	_, err := openSession(testURI, func(one *session) error {
+		id, err := one.DomainEventLifecycleRegister(nil, func(*virt.Connect, *virt.Domain, *virt.DomainEventLifecycle) { heard.Store(true) })
+		s.must(err)
+		one.subscriptions = append(one.subscriptions, id)
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	h := newTestHypervisor(t)
+	s.must(dom.Suspend())
+	expect(t, h, testID, vm.EventSuspended, "paused")
+	if heard.Load() {
+		t.Error("it heard of an event")
 	}
 }
 

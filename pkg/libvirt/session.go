@@ -37,6 +37,7 @@ func openSession(uri string, setUp func(*session) error) (*session, error) {
 	}
 	s := &session{Connect: connect, lost: make(chan virt.ConnectCloseReason, 1), holders: 1}
 	if err := s.prepare(setUp); err != nil {
+		s.unsubscribe() // from what it has come to
 		s.leave()
 		return nil, classify(err)
 	}
@@ -67,7 +68,7 @@ func (s *session) enter() {
 	s.holders++
 }
 
-// unsubscribe ends the events of the session, whoever still holds it. Whoever kept it up calls it, once. For errors see leave.
+// unsubscribe ends the events of the session, whoever still holds it; each keeps the connection. Whoever opened it calls it, once, before it leaves. For errors see leave.
 func (s *session) unsubscribe() {
 	for _, id := range s.subscriptions {
 		_ = s.DomainEventDeregister(id) //nolint:errcheck // see above

@@ -39,7 +39,7 @@ func (s *Service) Checkpoint(ctx context.Context, ref, dir string) (c vm.Checkpo
 	}
 	stay := context.AfterFunc(ctx, func() { s.endWithCaller(op) })
 	defer stay()
-	if err = op.wait(context.WithoutCancel(ctx)); err != nil && ctx.Err() != nil {
+	if err = op.wait(context.WithoutCancel(ctx)); err != nil && ctx.Err() != nil && !errors.Is(err, revert.ErrIncomplete) {
 		err = fmt.Errorf("%s of sandbox %s ended with its caller: %w", op.what(), op.sandboxID, ctx.Err())
 	}
 	return c, err

@@ -4,7 +4,9 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 
+	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -53,7 +55,7 @@ func (s *Service) endable(ctx context.Context, op *operation, do func(context.Co
 		return errCancelled
 	}
 	err := do(ctx)
-	if err != nil && op.isCancelled() {
+	if err != nil && op.isCancelled() && !errors.Is(err, revert.ErrIncomplete) {
 		return errCancelled
 	}
 	return err

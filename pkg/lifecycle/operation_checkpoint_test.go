@@ -99,6 +99,30 @@ func TestACheckpointCanBeCancelledAtAnyMoment(t *testing.T) {
 	}
 }
 
+// TestACancelThatLeavesSomethingSaysSo: who is told that it was cancelled relies on finding nothing. It is removed a little later.
+func TestACancelThatLeavesSomethingSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, _ := w.running("a")
+		release := w.disks.Block("EndCheckpoint")
+		defer release()
+		op, err := w.svc.DetachCheckpoint(t.Context(), sb, checkpointDir)
+		w.must(err)
+		synctest.Wait()
+		w.disks.FailNext("RemoveCheckpoint", errdefs.ErrUnavailable)
+		_, err = w.svc.CancelOperation(t.Context(), "", op.ID)
+		w.refuses(err, errdefs.ErrFailedPrecondition, "has failed already")
+		if end := w.operation(op.ID); end.State != vm.OperationFailed || !strings.Contains(end.Error, "undo incomplete") {
+			t.Errorf("it is %+v", end)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := w.disks.CheckpointsIn(); len(got) > 0 {
+			t.Errorf("left are %v", got)
+		}
+	})
+}
+
 // TestACallerThatLeavesCancelsItsCheckpoint, also one that has not begun: then there is no operation.
 func TestACallerThatLeavesCancelsItsCheckpoint(t *testing.T) {
 	for name, tc := range map[string]struct {

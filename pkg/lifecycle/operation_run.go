@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vmlet/vmlet/pkg/log"
+	"github.com/vmlet/vmlet/pkg/revert"
 	"github.com/vmlet/vmlet/pkg/vm"
 )
 
@@ -182,7 +183,7 @@ func (s *Service) recordEnd(op *operation, err error) error {
 	ended := op.record
 	ended.EndedAt, ended.State = s.now(), vm.OperationSucceeded
 	switch {
-	case err != nil && op.isCancelled():
+	case err != nil && op.isCancelled() && !errors.Is(err, revert.ErrIncomplete):
 		ended.State = vm.OperationCancelled
 	case err != nil:
 		ended.State = vm.OperationFailed

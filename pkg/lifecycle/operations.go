@@ -235,9 +235,6 @@ func (op *operation) advance(p vm.Progress) {
 // mayBeCancelled says how to end what is done now, until the returned function is called, and then as before, or no more.
 // false where it was cancelled before.
 func (op *operation) mayBeCancelled(cancel func(context.Context) error) (noMore func(why string), ok bool) {
-	if op == nil {
-		return func(string) {}, true
-	}
 	op.all.mu.Lock()
 	defer op.all.mu.Unlock()
 	before := op.cancel
@@ -251,9 +248,6 @@ func (op *operation) mayBeCancelled(cancel func(context.Context) error) (noMore 
 
 // isCancelled tells whether somebody wishes its end.
 func (op *operation) isCancelled() bool {
-	if op == nil {
-		return false
-	}
 	op.all.mu.Lock()
 	defer op.all.mu.Unlock()
 	return op.cancelled
