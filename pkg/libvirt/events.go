@@ -207,6 +207,7 @@ func (e *events) concernsUs(ctx context.Context, ev rawEvent) bool {
 		e.owned.change(ev.uuid, func(p *presence) { p.active = false })
 	case virt.DOMAIN_EVENT_UNDEFINED:
 		e.owned.change(ev.uuid, func(p *presence) { p.defined = false })
+		e.h.dropHandles(ev.uuid)
 	default: // the domain is there as it was
 	}
 	return ours && ev.Kind != ""

@@ -115,9 +115,9 @@ func TestRunningGuestIsSeenFromAllSides(t *testing.T) {
 	if err != nil || string(answer) != `{"return":{}}` {
 		t.Errorf("agent: %s, %v", answer, err)
 	}
-	d, err := h.Domain(testContext(t), g.id)
-	if err != nil || d.State != vm.DomainRunning || !d.AgentConnected {
-		t.Errorf("domain: %+v, %v; want it running with its agent", d, err)
+	all, err := h.Domains(testContext(t))
+	if err != nil || len(all) != 1 || all[0].State != vm.DomainRunning || !all[0].AgentConnected {
+		t.Errorf("domains: %+v, %v; want it running with its agent", all, err)
 	}
 	stats, err := h.Stats(testContext(t))
 	g.must(err)

@@ -81,6 +81,16 @@ func (h *Hypervisor) conns() []*conn {
 	return []*conn{h.domains, h.starts, h.buttons, h.layers, h.eventConn, h.agentConn, h.screens}
 }
 
+// dropHandles forgets a domain that is gone.
+func (h *Hypervisor) dropHandles(uuid string) {
+	for _, c := range h.conns() {
+		if s, err := c.session(); err == nil {
+			s.handles.drop(uuid)
+			s.leave()
+		}
+	}
+}
+
 // Close closes the connections. Domains are left as they are. It is an error if libvirtd
 // does not let go of a connection in time; what is left then ends with the process.
 func (h *Hypervisor) Close() error {

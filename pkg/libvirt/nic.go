@@ -30,12 +30,12 @@ var errNICHeld = fmt.Errorf("the guest does not let go of the device: %w", conte
 // PlugNIC implements lifecycle.Hypervisor.
 func (h *Hypervisor) PlugNIC(ctx context.Context, id string, nic vm.NIC) error {
 	return h.withOn(ctx, h.starts, "plug NIC", id, func(dom *virt.Domain) error {
-		if err := requireActive(dom); err != nil {
+		live, err := liveOf(dom)
+		if err != nil {
 			return err
 		}
-		there, err := nicOf(dom, 0, nic.Tap)
-		if err != nil || there != nil {
-			return err
+		if _, there := live.nicAlias(nic.Tap); there {
+			return nil
 		}
 		if gone, err := strayGone(dom, nic); err != nil || !gone {
 			return orStray(err) // it is not waited for here
@@ -130,9 +130,13 @@ func (h *Hypervisor) HasNIC(ctx context.Context, id string, nic vm.NIC) (bool, e
 	})
 }
 
-// SetLink implements lifecycle.Hypervisor.
+// SetLink implements lifecycle.Hypervisor. The device mostly is as it would be made now: libvirt, which compares, takes the link state
+// from that, and the machine is only read where it does not.
 func (h *Hypervisor) SetLink(ctx context.Context, id string, nic vm.NIC) error {
 	return h.withOn(ctx, h.starts, "set link", id, func(dom *virt.Domain) error {
+		if device, err := domainxml.NIC(nic); err == nil && updateNIC(dom, device, virt.DOMAIN_DEVICE_MODIFY_LIVE) == nil {
+			return nil
+		}
 		if err := requireActive(dom); err != nil {
 			return err
 		}
@@ -150,7 +154,11 @@ func (h *Hypervisor) SetLink(ctx context.Context, id string, nic vm.NIC) error {
 // updateLink gives a device that is there the link state of a NIC. What else it is libvirt compares, and would refuse to change.
 func updateLink(dom *virt.Domain, there *libvirtxml.DomainInterface, nic vm.NIC, flags virt.DomainDeviceModifyFlags) error {
 	there.Link = domainxml.NICLink(nic)
-	text, err := there.Marshal()
+	return updateNIC(dom, there, flags)
+}
+
+func updateNIC(dom *virt.Domain, device *libvirtxml.DomainInterface, flags virt.DomainDeviceModifyFlags) error {
+	text, err := device.Marshal()
 	if err != nil {
 		return err
 	}

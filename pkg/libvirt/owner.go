@@ -20,16 +20,21 @@ func (h *Hypervisor) find(s *session, id string) (*virt.Domain, error) {
 	if !isID(id) {
 		return nil, fmt.Errorf("%q is not the ID of a sandbox: %w", id, errdefs.ErrNotFound)
 	}
-	dom, err := s.LookupDomainByUUIDString(vm.UUIDFromID(id))
+	uuid := vm.UUIDFromID(id)
+	dom, err := s.handles.get(uuid, s.LookupDomainByUUIDString)
 	if hasCode(err, virt.ERR_NO_DOMAIN) {
 		return nil, explainAbsence(s, id, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up the domain: %w", err)
 	}
-	mark, err := markOf(dom)
-	if err == nil && (mark.Owner != h.cfg.Owner || mark.SandboxID != id) {
-		err = notOurs(vm.UUIDFromID(id))
+	mark, err := markOf(dom) // also tells whether there is one
+	switch {
+	case hasCode(err, virt.ERR_NO_DOMAIN):
+		s.handles.drop(uuid)
+		err = explainAbsence(s, id, err)
+	case err == nil && (mark.Owner != h.cfg.Owner || mark.SandboxID != id):
+		err = notOurs(uuid)
 	}
 	if err != nil {
 		free(dom)

@@ -73,6 +73,12 @@ type briefXML struct {
 			Name string `xml:"name,attr"`
 		} `xml:"alias"`
 	} `xml:"devices>interface"`
+	Channels []struct {
+		Target struct {
+			Name  string `xml:"name,attr"`
+			State string `xml:"state,attr"`
+		} `xml:"target"`
+	} `xml:"devices>channel"`
 }
 
 func parseBrief(text string) (d briefXML, err error) {

@@ -25,12 +25,16 @@ func (h *Hypervisor) LiveSize(ctx context.Context, id string) (vm.LiveSize, erro
 			return vm.LiveSize{}, err
 		}
 		defer free(dom)
-		live, err := liveOf(dom)
-		if err != nil {
-			return vm.LiveSize{}, err
-		}
-		return live.size()
+		return sizeOf(dom)
 	})
+}
+
+func sizeOf(dom *virt.Domain) (vm.LiveSize, error) {
+	live, err := liveOf(dom)
+	if err != nil {
+		return vm.LiveSize{}, err
+	}
+	return live.size()
 }
 
 // kibXML is a size as libvirt writes it.

@@ -23,6 +23,8 @@ type session struct {
 	*virt.Connect
 	// lost gets libvirt's reason when the connection breaks.
 	lost chan virt.ConnectCloseReason
+	// handles go with it.
+	handles handles
 
 	mu            sync.Mutex
 	holders       int
@@ -86,6 +88,7 @@ func (s *session) leave() {
 	if !last {
 		return
 	}
+	s.handles.dropAll()
 	_ = s.UnregisterCloseCallback() //nolint:errcheck // see above
 	_, _ = s.Close()                //nolint:errcheck // see above
 }

@@ -5,11 +5,9 @@ package libvirt
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/containerd/errdefs"
 	virt "libvirt.org/go/libvirt"
-	"libvirt.org/go/libvirtxml"
 
 	"github.com/vmlet/vmlet/pkg/libvirt/domainxml"
 	"github.com/vmlet/vmlet/pkg/vm"
@@ -23,7 +21,7 @@ func (h *Hypervisor) Domain(ctx context.Context, id string) (vm.Domain, error) {
 			return vm.Domain{}, err
 		}
 		defer free(dom)
-		return show(dom, domainxml.Mark{SandboxID: id, Owner: h.cfg.Owner})
+		return stateOf(dom, domainxml.Mark{SandboxID: id, Owner: h.cfg.Owner})
 	})
 	if errdefs.IsNotFound(err) {
 		return vm.Domain{SandboxID: id, State: vm.DomainAbsent}, nil
@@ -36,7 +34,10 @@ func (h *Hypervisor) Domains(ctx context.Context) ([]vm.Domain, error) {
 	return call(ctx, h.domains, "list domains", "", func(s *session) ([]vm.Domain, error) {
 		var out []vm.Domain
 		err := h.eachOwned(s, 0, func(dom *virt.Domain, mark domainxml.Mark) error {
-			d, err := show(dom, mark)
+			d, err := stateOf(dom, mark)
+			if err == nil && d.State.Active() {
+				d.AgentConnected, err = agentConnected(dom)
+			}
 			if err != nil {
 				return err
 			}
@@ -75,8 +76,8 @@ func (h *Hypervisor) eachOwned(
 	return nil
 }
 
-// show reads the state of a domain, in its own words.
-func show(dom *virt.Domain, mark domainxml.Mark) (vm.Domain, error) {
+// stateOf reads the state of a domain, in its own words.
+func stateOf(dom *virt.Domain, mark domainxml.Mark) (vm.Domain, error) {
 	name, err := dom.GetName()
 	if err != nil {
 		return vm.Domain{}, fmt.Errorf("read the domain's name: %w", err)
@@ -85,25 +86,23 @@ func show(dom *virt.Domain, mark domainxml.Mark) (vm.Domain, error) {
 	if err != nil {
 		return vm.Domain{}, fmt.Errorf("read the domain's state: %w", err)
 	}
-	d := vm.Domain{
+	return vm.Domain{
 		SandboxID: mark.SandboxID, Owner: mark.Owner, Name: name,
 		State: domainStates[state], Reason: reasonWord(state, reason),
-	}
-	if d.State.Active() {
-		d.AgentConnected, err = agentConnected(dom)
-	}
-	return d, err
+	}, nil
 }
 
 // agentConnected tells whether the guest has the agent's port open, which libvirt says
 // only in the XML of the active domain.
 func agentConnected(dom *virt.Domain) (bool, error) {
-	devices, err := devicesOf(dom, 0)
+	d, err := briefOf(dom, 0)
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(devices.Channels, func(c libvirtxml.DomainChannel) bool {
-		return c.Target != nil && c.Target.VirtIO != nil &&
-			c.Target.VirtIO.Name == domainxml.QGAPort && c.Target.VirtIO.State == "connected"
-	}), nil
+	for _, c := range d.Channels {
+		if c.Target.Name == domainxml.QGAPort && c.Target.State == "connected" {
+			return true, nil
+		}
+	}
+	return false, nil
 }

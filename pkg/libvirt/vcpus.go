@@ -10,40 +10,62 @@ import (
 
 	"github.com/containerd/errdefs"
 	virt "libvirt.org/go/libvirt"
+
+	"github.com/vmlet/vmlet/pkg/vm"
 )
 
 // AddVCPUs implements lifecycle.Hypervisor. CPUs are only ever added: a guest takes its time to give one back, the removal
 // happens after libvirt has given up waiting for it, and a second one has left QEMU 7.2 hanging.
-func (h *Hypervisor) AddVCPUs(ctx context.Context, id string, count int) error {
-	return h.withOn(ctx, h.starts, "add CPUs", id, func(dom *virt.Domain) error {
-		d, err := liveOf(dom)
+func (h *Hypervisor) AddVCPUs(ctx context.Context, id string, count int) (vm.LiveSize, error) {
+	return call(ctx, h.starts, "add CPUs", id, func(s *session) (vm.LiveSize, error) {
+		dom, err := h.find(s, id)
 		if err != nil {
-			return err
+			return vm.LiveSize{}, err
 		}
-		size, err := d.size()
-		if err != nil || size.VCPUs >= count {
-			return err
-		}
-		places := d.VCPU.Value
-		if count > places {
-			return fmt.Errorf("the machine has places for %d CPUs, not for %d: %w", places, count, errdefs.ErrFailedPrecondition)
-		}
-		for has := size.VCPUs; has < count; has++ {
-			if d.Type == "qemu" {
-				if err := roomToTranslate(dom, has, places); err != nil {
-					return err
-				}
-			}
-			where := virt.DOMAIN_VCPU_LIVE
-			if has+1 == count {
-				where |= virt.DOMAIN_VCPU_CONFIG // a new definition beside it takes half as long again
-			}
-			if err := dom.SetVcpusFlags(uint(has+1), where); err != nil {
-				return err
-			}
-		}
-		return nil
+		defer free(dom)
+		return addVCPUs(dom, count)
 	})
+}
+
+func addVCPUs(dom *virt.Domain, count int) (size vm.LiveSize, err error) {
+	d, err := liveOf(dom)
+	if err != nil {
+		return size, err
+	}
+	if size, err = d.size(); err != nil || size.VCPUs > count {
+		return size, err
+	}
+	if size.VCPUs == count {
+		return size, defineVCPUs(dom, count)
+	}
+	places := d.VCPU.Value
+	if count > places {
+		return size, fmt.Errorf("the machine has places for %d CPUs, not for %d: %w", places, count, errdefs.ErrFailedPrecondition)
+	}
+	for ; size.VCPUs < count; size.VCPUs++ {
+		if d.Type == "qemu" {
+			if err := roomToTranslate(dom, size.VCPUs, places); err != nil {
+				return size, err
+			}
+		}
+		where := virt.DOMAIN_VCPU_LIVE
+		if size.VCPUs+1 == count {
+			where |= virt.DOMAIN_VCPU_CONFIG // a new definition beside it takes half as long again
+		}
+		if err := dom.SetVcpusFlags(uint(size.VCPUs+1), where); err != nil {
+			return size, err
+		}
+	}
+	return size, nil
+}
+
+// defineVCPUs gives the definition the CPUs that the machine has: libvirtd may have ended between the two.
+func defineVCPUs(dom *virt.Domain, count int) error {
+	has, err := dom.GetVcpusFlags(virt.DOMAIN_VCPU_CONFIG)
+	if err != nil || int(has) >= count {
+		return err
+	}
+	return dom.SetVcpusFlags(uint(count), virt.DOMAIN_VCPU_CONFIG)
 }
 
 // errNoRoomToTranslate passes by itself: QEMU empties the cache when it is full.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -212,15 +213,23 @@ func withoutTaken(routes []vm.Route, others []vm.NIC) []vm.Route {
 	})
 }
 
-// plugNIC gives the running machine a NIC: without a carrier until it is wired, so that no frame leaks.
+// plugNIC gives the running machine a NIC: without a carrier until its tap is down, so that no frame leaks into the host. The kernel
+// takes as long to move a tap as a guest to find its device.
 func (s *Service) plugNIC(ctx context.Context, sb vm.Sandbox, nic vm.NIC) error {
 	if err := s.deps.Hypervisor.PlugNIC(ctx, sb.ID, nic); err != nil {
 		return err
 	}
+	if err := s.deps.Network.TapDown(ctx, nic); err != nil {
+		return err
+	}
+	linked := beside(ctx, "set the link of NIC "+nic.Name, func(ctx context.Context) error {
+		return s.deps.Hypervisor.SetLink(ctx, sb.ID, nic)
+	})
 	wiring := sb.Wiring()
 	wiring.NICs = []vm.NIC{nic}
-	if err := s.deps.Network.Wire(ctx, wiring); err != nil {
-		return fmt.Errorf("wire it: %w", err)
+	err := s.deps.Network.Wire(ctx, wiring)
+	if err != nil {
+		err = fmt.Errorf("wire it: %w", err)
 	}
-	return s.deps.Hypervisor.SetLink(ctx, sb.ID, nic)
+	return errors.Join(err, linked())
 }

@@ -104,6 +104,58 @@ func TestAttachedNICIsInMachineAndGuest(t *testing.T) {
 	})
 }
 
+// What the guest says to a tap that is up would be heard by the host.
+func TestANICHasNoCarrierBeforeItsTapIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, _ := w.running("a")
+		release := w.network.Block("TapDown")
+		attached := make(chan error, 1)
+		go func() {
+			_, err := w.svc.AttachNIC(t.Context(), sb, vm.NICSpec{Name: "eth1"}, nil)
+			attached <- err
+		}()
+		synctest.Wait()
+		carriers := func() (up int) {
+			for _, nic := range w.hypervisor.NICs(sb) {
+				if !nic.Down {
+					up++
+				}
+			}
+			return up
+		}
+		if n := len(w.hypervisor.NICs(sb)); n != 2 || carriers() != 1 {
+			t.Errorf("of %d NICs %d have a carrier, want the pod's own alone", n, carriers())
+		}
+		release()
+		if err := <-attached; err != nil || carriers() != 2 {
+			t.Errorf("%d NICs have a carrier, %v", carriers(), err)
+		}
+	})
+}
+
+// What was begun beside the wiring has ended before the undo begins.
+func TestANICThatIsNotWiredHasNoCarrierLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, _ := w.running("a")
+		release := w.hypervisor.Block("SetLink")
+		w.network.FailNext("Wire", errdefs.ErrFailedPrecondition)
+		attached := make(chan error, 1)
+		go func() {
+			_, err := w.svc.AttachNIC(t.Context(), sb, vm.NICSpec{Name: "eth1"}, nil)
+			attached <- err
+		}()
+		synctest.Wait()
+		if calls := w.hypervisor.Calls(); slices.Contains(calls, "UnplugNIC "+sb) {
+			t.Errorf("it is undone while its link is set: %v", calls)
+		}
+		release()
+		mustBe(t, <-attached, errdefs.ErrFailedPrecondition)
+		w.noNIC(sb)
+	})
+}
+
 func TestAttachIsIdempotentByNameAndSpec(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -88,7 +88,7 @@ type Hypervisor interface {
 	// Undefine removes the domain with its managed save, libvirt's log of it and whatever
 	// else libvirt keeps for it, but for its NVRAM, which goes with the root disk. FailedPrecondition while active. Idempotent.
 	Undefine(ctx context.Context, id string) error
-	// Domain returns the domain's state now; State is DomainAbsent for an unknown one.
+	// Domain returns the domain's state now, without AgentConnected, which takes longer; State is DomainAbsent for an unknown one.
 	Domain(ctx context.Context, id string) (vm.Domain, error)
 	// Domains lists all domains of our owner.
 	Domains(ctx context.Context) ([]vm.Domain, error)
@@ -123,9 +123,12 @@ type Network interface {
 	Present(ctx context.Context) (map[string]bool, error)
 	// Wire moves the tap of each NIC from the host's netns into the sandbox's and
 	// connects it, guest-only addresses enforced. Idempotent. Call it for every new
-	// QEMU, before its CPUs run, and for a NIC that was plugged, before it gets a carrier.
+	// QEMU, before its CPUs run, and for a NIC that was plugged.
 	// NICs that n does not name are left alone.
 	Wire(ctx context.Context, n vm.Network) error
+	// TapDown takes a NIC's tap down while it is in the host's netns: what its guest sends is lost until Wire. One that is not
+	// there, such as one that Wire has had, is left alone.
+	TapDown(ctx context.Context, nic vm.NIC) error
 	// AttachNIC runs CNI ADD once more, for another interface in the sandbox's netns, which stays closed until Wire.
 	// NotFound if there is no netns or no network of the name, AlreadyExists if the sandbox has an attachment of the
 	// name, FailedPrecondition if the interface was not given the addresses that its spec asks for. It undoes its own work

@@ -111,13 +111,14 @@ func (s *Service) pushResize(ctx context.Context, sb vm.Sandbox, c vm.Container,
 	if intent.GivenUp {
 		terms = intent.Was
 	}
-	was := groupLimits(sb, c, s.Accel())
+	was, resumed := groupLimits(sb, c, s.Accel()), c.Status.Resize != nil
 	c, sb, err := s.recordTerms("resize intended", sb.ID, c.ID, terms, &intent)
 	if err != nil {
 		return err
 	}
-	if !s.cfg.LibvirtCgroups {
-		if err := s.deps.Cgroups.Update(ctx, sb.ID, sb.Spec.CgroupParent, was, groupLimits(sb, c, s.Accel())); err != nil {
+	// What is on record of one that goes on may not have reached the group.
+	if next := groupLimits(sb, c, s.Accel()); !s.cfg.LibvirtCgroups && (resumed || !next.Equal(was)) {
+		if err := s.deps.Cgroups.Update(ctx, sb.ID, sb.Spec.CgroupParent, was, next); err != nil {
 			return err
 		}
 	}
@@ -303,28 +304,18 @@ func (s *Service) endResize(ctx context.Context, containerID string, intent vm.R
 	if err != nil {
 		return short, err
 	}
-	live, err := s.deps.Hypervisor.LiveSize(ctx, sb.ID)
-	if c.Status.State != vm.ContainerRunning || errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) {
-		return short, errors.Join(errEnded, s.keepSize(ctx, c))
-	}
-	if err != nil {
-		return short, err
-	}
 	want := goal(intent)
-	if live.Plugged != want.Plugged() {
-		short.memory = shortOfMemory(want, live)
-	}
 	whole := intent.Whole && !intent.GivenUp
-	if live.VCPUs < want.VCPUs && (short.memory == nil || !whole) {
-		if live, short.cpus, err = s.addVCPUs(ctx, sb.ID, want.VCPUs, live); err != nil {
-			return short, err
-		}
-		switch {
-		case errdefs.IsUnavailable(short.cpus):
-			return short, short.cpus
-		case errdefs.IsResourceExhausted(short.cpus) && s.now().Before(intent.Deadline):
-			return short, errNotYet
-		}
+	live, short, err := s.grow(ctx, c, want, whole)
+	switch {
+	case errdefs.IsFailedPrecondition(err), errdefs.IsNotFound(err):
+		return short, errors.Join(errEnded, s.keepSize(ctx, c))
+	case err != nil:
+		return short, err
+	case errdefs.IsUnavailable(short.cpus):
+		return short, short.cpus
+	case errdefs.IsResourceExhausted(short.cpus) && s.now().Before(intent.Deadline):
+		return short, errNotYet
 	}
 	if cause := errors.Join(short.memory, short.cpus); cause != nil && whole {
 		return short, s.giveUpResize(ctx, sb, c, intent, cause)
@@ -359,18 +350,28 @@ func (s *Service) rest(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// addVCPUs adds CPUs, and returns what the machine has then and why it has not all of them.
-func (s *Service) addVCPUs(ctx context.Context, sandboxID string, count int, live vm.LiveSize) (has vm.LiveSize, short, err error) {
-	short = s.deps.Hypervisor.AddVCPUs(ctx, sandboxID, count)
-	if short == nil {
-		live.VCPUs = count
-		return live, nil, nil
+// grow adds the CPUs that a machine is to have, and returns what it has then and why that is not all. One that is to have all or
+// nothing, and has not the memory, gets none. An error is that of a machine that cannot be looked at; FailedPrecondition or NotFound if
+// there is none.
+func (s *Service) grow(ctx context.Context, c vm.Container, want vm.MachineSize, whole bool) (live vm.LiveSize, short shortfall, err error) {
+	if c.Status.State != vm.ContainerRunning {
+		return live, short, errEnded
 	}
-	now, err := s.deps.Hypervisor.LiveSize(ctx, sandboxID) // some may have been added
-	if err != nil {
-		return live, short, errors.Join(short, err)
+	if whole && want.MaxMemory > 0 {
+		live, err = s.deps.Hypervisor.LiveSize(ctx, c.SandboxID)
+		if err != nil || live.Plugged != want.Plugged() {
+			return live, shortfall{memory: shortOfMemory(want, live)}, err
+		}
 	}
-	live.VCPUs = now.VCPUs
+	live, short.cpus = s.deps.Hypervisor.AddVCPUs(ctx, c.SandboxID, want.VCPUs)
+	if short.cpus != nil {
+		if live, err = s.deps.Hypervisor.LiveSize(ctx, c.SandboxID); err != nil { // some may have been added
+			return live, short, err
+		}
+	}
+	if live.Plugged != want.Plugged() {
+		short.memory = shortOfMemory(want, live)
+	}
 	return live, short, nil
 }
 
@@ -415,8 +416,11 @@ func (s *Service) settleSize(ctx context.Context, sb vm.Sandbox, c vm.Container,
 		// It has more room than it is to have. What is on record is true, and each start of vmlet tries again.
 		log.From(ctx).Warn("the limits of a VM that was resized are not narrowed yet", zap.String("sandbox", sb.ID), zap.Error(err))
 	}
-	if err := s.deps.Hypervisor.DefineSize(ctx, sb.ID, size.VCPUs, size.Plugged()); err != nil {
-		return err
+	// AddVCPUs has defined what it added, and looking whether it has takes as long as all else here.
+	if defined := size == intent.To && size.Memory == intent.From.Memory && !intent.GivenUp; !defined {
+		if err := s.deps.Hypervisor.DefineSize(ctx, sb.ID, size.VCPUs, size.Plugged()); err != nil {
+			return err
+		}
 	}
 	if err := s.recordResized(c.ID, size); err != nil {
 		return err
@@ -434,7 +438,11 @@ func (s *Service) narrow(ctx context.Context, sb vm.Sandbox, c vm.Container, siz
 	}
 	before := groupLimits(sb, c, s.Accel())
 	c.Status.Size, c.Status.Resize = size, nil
-	return s.deps.Cgroups.Update(ctx, sb.ID, sb.Spec.CgroupParent, before, groupLimits(sb, c, s.Accel()))
+	after := groupLimits(sb, c, s.Accel())
+	if after.Equal(before) {
+		return nil
+	}
+	return s.deps.Cgroups.Update(ctx, sb.ID, sb.Spec.CgroupParent, before, after)
 }
 
 func (s *Service) recordResized(containerID string, size vm.MachineSize) error {

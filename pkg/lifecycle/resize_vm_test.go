@@ -479,6 +479,40 @@ func TestAResizeGoesOnAfterARestart(t *testing.T) {
 	})
 }
 
+// What is on record of a resize that was neither done nor taken back may not have reached the group.
+func TestAResizeThatGoesOnSetsItsLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.roomyPod()
+		no := errors.New("no")
+		w.cgroups.FailNext("Update", no)
+		w.hypervisor.FailNext("LiveSize", errdefs.ErrUnavailable)
+		half := vm.SizeAsk{VCPUs: 1}
+		_, err := w.svc.Resize(t.Context(), sb, vm.ResizeRequest{SizeAsk: half})
+		mustBe(t, err, no)
+		if w.container(c).Status.Resize == nil {
+			t.Fatal("it was taken back")
+		}
+		w.resize(sb, half)
+		w.sized(sb, c, 2, 256)
+		if got := w.limits(sb).CPUQuota; got != 100000 {
+			t.Errorf("the quota is %d, want that of one CPU", got)
+		}
+	})
+}
+
+// Nothing is set again that stays.
+func TestLimitsThatStayAreLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, c := w.made(vm.Resources{}, roomy())
+		w.start1(c)
+		w.cgroups.FailNext("Update", errdefs.ErrUnavailable)
+		w.resize(sb, vm.SizeAsk{VCPUs: 3})
+		w.sized(sb, c, 3, 256)
+	})
+}
+
 // A definition gets CPUs with its machine. One that ends to be booted again before they are on record has those of the record.
 func TestAMachineBootsAgainWithTheCPUsOnRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -487,7 +521,7 @@ func TestAMachineBootsAgainWithTheCPUsOnRecord(t *testing.T) {
 		for range 2 { // until the machine has ended
 			w.hypervisor.FailNext("DefineSize", errdefs.ErrUnavailable)
 		}
-		_, err := w.svc.Resize(t.Context(), sb, vm.ResizeRequest{SizeAsk: vm.SizeAsk{VCPUs: 3}})
+		_, err := w.svc.Resize(t.Context(), sb, vm.ResizeRequest{SizeAsk: vm.SizeAsk{VCPUs: 3, Memory: 320 * vm.MiB}})
 		mustBe(t, err, errdefs.ErrUnavailable)
 		synctest.Wait()
 		if m, _ := w.hypervisor.Machine(sb); m.CPU.Count != 3 {

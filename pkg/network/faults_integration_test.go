@@ -17,6 +17,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/vmlet/vmlet/pkg/revert"
 )
@@ -238,4 +239,34 @@ func descriptors(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(open)
+}
+
+// A guest that has a carrier before it is wired talks to nobody: neither to the host, in whose namespace its tap still is, nor out of it.
+func TestATapThatIsDownSaysNothing(t *testing.T) {
+	h := newHost(t)
+	n := h.mustSetup(t)
+	h.startQEMU(t, n)
+	tap := h.taps[n.Request.SandboxID][0]
+	dev, err := netlink.LinkByName(n.NICs[0].Tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(dev); err != nil { // as libvirt does
+		t.Fatal(err)
+	}
+	tap.send(t, []byte("a frame that the host hears"))
+	if err := h.net.TapDown(t.Context(), n.NICs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tap.WriteString("a frame that nobody hears"); !errors.Is(err, unix.EIO) {
+		t.Errorf("a frame to a tap that is down: error = %v, want EIO", err)
+	}
+	if err := h.net.Wire(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.net.TapDown(t.Context(), n.NICs[0]); err != nil { // it is not the host's any more
+		t.Fatal(err)
+	}
+	tap.send(t, []byte("a frame to the sandbox"))
+	h.mustTeardown(t, n.Request)
 }

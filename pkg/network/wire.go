@@ -39,6 +39,30 @@ func (n *Network) wire(ctx context.Context, network vm.Network) error {
 	})
 }
 
+// TapDown implements lifecycle.Network.
+func (*Network) TapDown(ctx context.Context, nic vm.NIC) error {
+	if err := tapDown(ctx, nic.Tap); err != nil {
+		return fmt.Errorf("take the tap of NIC %s down: %w", nic.Name, err)
+	}
+	return nil
+}
+
+func tapDown(ctx context.Context, name string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open rtnetlink: %w", err)
+	}
+	defer host.Close()
+	tap, err := tapByName(host, name)
+	if err != nil || tap == nil {
+		return err
+	}
+	return host.LinkSetDown(tap)
+}
+
 func wireNICs(ctx context.Context, netns ns.NetNS, nics []vm.NIC) error {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {

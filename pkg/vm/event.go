@@ -88,7 +88,7 @@ type Domain struct {
 	// Reason is libvirt's word for the state's reason, such as "crashed", "destroyed",
 	// "shutdown", "starting up", "ioerror".
 	Reason string
-	// AgentConnected is whether the guest has qemu-guest-agent's port open.
+	// AgentConnected is whether the guest has qemu-guest-agent's port open. A look at a single domain leaves it out.
 	AgentConnected bool
 }
 

@@ -5,6 +5,7 @@ package vm
 import (
 	"cmp"
 	"maps"
+	"reflect"
 )
 
 // Resources are limits as CRI's LinuxContainerResources states them.
@@ -23,6 +24,12 @@ type Resources struct {
 	MemorySwapLimit int64 `json:"memorySwapLimit,omitempty"`
 	// Unified holds cgroup v2 keys, passed through.
 	Unified map[string]string `json:"unified,omitempty"`
+}
+
+// Equal tells whether both are the same limits, however they say that there is no quota.
+func (r Resources) Equal(other Resources) bool {
+	r.CPUQuota, other.CPUQuota = max(r.CPUQuota, 0), max(other.CPUQuota, 0)
+	return reflect.DeepEqual(r, other)
 }
 
 // Merge returns the limits with those of change in their place. What change leaves open (0,

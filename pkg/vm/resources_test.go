@@ -33,3 +33,23 @@ func TestLimitsThatAreLeftOpenStay(t *testing.T) {
 		t.Error("the old limits have changed")
 	}
 }
+
+func TestLimitsThatAreTheSame(t *testing.T) {
+	limits := Resources{CPUPeriod: 100000, CPUQuota: -1, MemoryLimit: GiB, Unified: map[string]string{"memory.high": "1"}}
+	same := limits
+	same.CPUQuota, same.Unified = 0, maps.Clone(limits.Unified)
+	if !limits.Equal(same) || !same.Equal(limits) {
+		t.Errorf("%+v is not %+v", limits, same)
+	}
+	for name, change := range map[string]func(*Resources){
+		"quota":   func(r *Resources) { r.CPUQuota = 50000 },
+		"memory":  func(r *Resources) { r.MemoryLimit++ },
+		"unified": func(r *Resources) { r.Unified["memory.high"] = "2" },
+	} {
+		other := limits
+		other.Unified = maps.Clone(limits.Unified)
+		if change(&other); limits.Equal(other) {
+			t.Errorf("another %s: %+v is %+v", name, limits, other)
+		}
+	}
+}

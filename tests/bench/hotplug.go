@@ -26,6 +26,8 @@ func nics(t *testing.T, n int) outcome {
 	bare, p := bothReady(ctx, t, f, v)
 	var attach, detach, bareAttach, bareDetach samples
 	for range n {
+		// What a detachment leaves to the kernel holds up the next attachment, whosoever it is.
+		pause(settleTime)
 		begin := time.Now()
 		nic, err := f.attachNIC(ctx, bare)
 		must(t, err)
@@ -35,6 +37,7 @@ func nics(t *testing.T, n int) outcome {
 		must(t, f.detachNIC(ctx, bare, nic))
 		bareDetach.add(time.Since(begin))
 
+		pause(settleTime)
 		begin = time.Now()
 		_, err = node.VMs.AttachNIC(ctx, &vmletv1.AttachNICRequest{Vm: p.sandbox, Name: "eth1"})
 		must(t, err)

@@ -256,6 +256,7 @@ func (h *Hypervisor) Domain(ctx context.Context, id string) (vm.Domain, error) {
 	err := h.call(ctx, "Domain", id, func() error {
 		if d, ok := h.domains[id]; ok {
 			out = d.show()
+			out.AgentConnected = false
 		}
 		return nil
 	})

@@ -65,19 +65,21 @@ func (h *Hypervisor) LiveSize(ctx context.Context, id string) (size vm.LiveSize,
 }
 
 // AddVCPUs implements lifecycle.Hypervisor.
-func (h *Hypervisor) AddVCPUs(ctx context.Context, id string, count int) error {
-	return h.callDomain(ctx, "AddVCPUs", id, func(d *fakeDomain) error {
+func (h *Hypervisor) AddVCPUs(ctx context.Context, id string, count int) (size vm.LiveSize, err error) {
+	err = h.callDomain(ctx, "AddVCPUs", id, func(d *fakeDomain) error {
 		switch {
 		case !d.state.Active():
 			return refused(id, "it is not active")
 		case d.size.VCPUs >= count:
-			return nil
 		case count > d.machine.CPU.Max:
 			return refused(id, "it has no places for so many CPUs")
+		default:
+			d.size.VCPUs, d.machine.CPU.Count = count, count
 		}
-		d.size.VCPUs, d.machine.CPU.Count = count, count
+		size = d.size
 		return nil
 	})
+	return size, err
 }
 
 // RequestMemory implements lifecycle.Hypervisor.

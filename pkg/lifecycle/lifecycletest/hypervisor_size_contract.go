@@ -25,6 +25,24 @@ func (t *hypervisorTrial) size(vcpus int, requested int64) {
 	}
 }
 
+// addCPUs gives it CPUs, and looks at what it is said to have then.
+func (t *hypervisorTrial) addCPUs(count, want int) {
+	t.Helper()
+	said, err := t.h.AddVCPUs(t.Context(), t.id, count)
+	t.must(err)
+	is, err := t.h.LiveSize(t.Context(), t.id)
+	t.must(err)
+	if said.VCPUs != want || said != is {
+		t.Errorf("the machine is said to have %+v, and has %+v, want %d CPUs", said, is, want)
+	}
+}
+
+func (t *hypervisorTrial) refusedCPUs(count int, class error) {
+	t.Helper()
+	_, err := t.h.AddVCPUs(t.Context(), t.id, count)
+	t.refused("AddVCPUs", err, class)
+}
+
 // aSizeThatChanges: what a running machine is given it has at once, and the next one what is defined. Its CPUs are halted,
 // so no guest follows.
 func aSizeThatChanges(t *hypervisorTrial) {
@@ -32,14 +50,14 @@ func aSizeThatChanges(t *hypervisorTrial) {
 	t.must(t.h.Start(t.Context(), t.id))
 	t.size(2, 0)
 	for range 2 {
-		t.must(t.h.AddVCPUs(t.Context(), t.id, 3))
+		t.addCPUs(3, 3)
 		t.must(t.h.RequestMemory(t.Context(), t.id, 64*vm.MiB))
 	}
 	t.size(3, 64*vm.MiB)
-	t.must(t.h.AddVCPUs(t.Context(), t.id, 1)) // never fewer
+	t.addCPUs(1, 3) // never fewer
 	t.must(t.h.RequestMemory(t.Context(), t.id, 32*vm.MiB))
 	t.size(3, 32*vm.MiB)
-	t.refused("AddVCPUs", t.h.AddVCPUs(t.Context(), t.id, 5), errdefs.ErrFailedPrecondition)
+	t.refusedCPUs(5, errdefs.ErrFailedPrecondition)
 	t.refused("RequestMemory", t.h.RequestMemory(t.Context(), t.id, 256*vm.MiB), errdefs.ErrFailedPrecondition)
 	for range 2 {
 		t.must(t.h.DefineSize(t.Context(), t.id, 4, 128*vm.MiB))
@@ -55,7 +73,7 @@ func aSizeThatChanges(t *hypervisorTrial) {
 func aCPUThatStays(t *hypervisorTrial) {
 	t.must(t.h.Define(t.Context(), t.roomy()))
 	t.must(t.h.Start(t.Context(), t.id))
-	t.must(t.h.AddVCPUs(t.Context(), t.id, 4))
+	t.addCPUs(4, 4)
 	t.must(t.h.Destroy(t.Context(), t.id))
 	t.must(t.h.Start(t.Context(), t.id))
 	t.size(4, 0)
@@ -65,19 +83,19 @@ func aCPUThatStays(t *hypervisorTrial) {
 func aSizeThatIsFixed(t *hypervisorTrial) {
 	_, err := t.h.LiveSize(t.Context(), t.id)
 	t.refused("LiveSize", err, errdefs.ErrNotFound)
-	t.refused("AddVCPUs", t.h.AddVCPUs(t.Context(), t.id, 1), errdefs.ErrNotFound)
+	t.refusedCPUs(1, errdefs.ErrNotFound)
 	t.refused("RequestMemory", t.h.RequestMemory(t.Context(), t.id, 0), errdefs.ErrNotFound)
 	t.refused("DefineSize", t.h.DefineSize(t.Context(), t.id, 1, 0), errdefs.ErrNotFound)
 	m := t.machine()
 	t.must(t.h.Define(t.Context(), m))
 	_, err = t.h.LiveSize(t.Context(), t.id)
 	t.refused("LiveSize", err, errdefs.ErrFailedPrecondition)
-	t.refused("AddVCPUs", t.h.AddVCPUs(t.Context(), t.id, 1), errdefs.ErrFailedPrecondition)
+	t.refusedCPUs(1, errdefs.ErrFailedPrecondition)
 	t.refused("RequestMemory", t.h.RequestMemory(t.Context(), t.id, 0), errdefs.ErrFailedPrecondition)
 	t.must(t.h.DefineSize(t.Context(), t.id, m.CPU.Count, 0))
 	t.refused("DefineSize", t.h.DefineSize(t.Context(), t.id, m.CPU.Count, 2*vm.MiB), errdefs.ErrFailedPrecondition)
 	t.must(t.h.Start(t.Context(), t.id))
 	t.size(m.CPU.Count, 0)
-	t.refused("AddVCPUs", t.h.AddVCPUs(t.Context(), t.id, m.CPU.Count+1), errdefs.ErrFailedPrecondition)
+	t.refusedCPUs(m.CPU.Count+1, errdefs.ErrFailedPrecondition)
 	t.refused("RequestMemory", t.h.RequestMemory(t.Context(), t.id, 2*vm.MiB), errdefs.ErrFailedPrecondition)
 }

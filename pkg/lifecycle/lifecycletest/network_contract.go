@@ -370,7 +370,7 @@ func endedContextEndsCalls(t *testing.T, h NetworkHost) {
 	_, presentErr := h.Network.Present(ctx)
 	for call, err := range map[string]error{
 		"Check": h.Network.Check(ctx, n), "Wire": h.Network.Wire(ctx, n), "Stats": statsErr, "List": listErr, "Present": presentErr,
-		"Teardown": h.Network.Teardown(ctx, n.Request),
+		"TapDown": h.Network.TapDown(ctx, n.NICs[0]), "Teardown": h.Network.Teardown(ctx, n.Request),
 	} {
 		if !errdefs.IsCanceled(err) {
 			t.Errorf("%s: error = %v, want Canceled", call, err)

@@ -227,6 +227,15 @@ func (n *Network) Wire(ctx context.Context, network vm.Network) error {
 	return n.withNetNS(ctx, "Wire", network, func(a *attachment) { a.wired++ })
 }
 
+// TapDown implements lifecycle.Network.
+func (n *Network) TapDown(ctx context.Context, nic vm.NIC) error {
+	if err := n.enter(ctx, "TapDown", nic.Tap); err != nil {
+		return err
+	}
+	n.mu.Unlock()
+	return nil
+}
+
 // Teardown implements lifecycle.Network.
 func (n *Network) Teardown(ctx context.Context, req vm.NetworkRequest) error {
 	if err := n.enter(ctx, "Teardown", req.SandboxID); err != nil {

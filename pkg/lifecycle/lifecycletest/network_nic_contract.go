@@ -23,6 +23,15 @@ func mustAttach(t *testing.T, h NetworkHost, req vm.NICRequest) vm.NIC {
 	return nic
 }
 
+func mustTakeDown(t *testing.T, h NetworkHost, nic vm.NIC) {
+	t.Helper()
+	for range 2 {
+		if err := h.Network.TapDown(t.Context(), nic); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func sandboxIsAttachedOnceMore(t *testing.T, h NetworkHost) {
 	t.Helper()
 	n := mustSetup(t, h, 1)
@@ -42,6 +51,7 @@ func sandboxIsAttachedOnceMore(t *testing.T, h NetworkHost) {
 		both := n
 		both.NICs = append(append([]vm.NIC(nil), n.NICs...), nic)
 		h.StartQEMU(t, both)
+		mustTakeDown(t, h, nic)
 		if err := h.Network.Wire(t.Context(), n); err != nil {
 			t.Fatal(err)
 		}
@@ -55,6 +65,7 @@ func sandboxIsAttachedOnceMore(t *testing.T, h NetworkHost) {
 		if err := h.Network.Wire(t.Context(), both); err != nil {
 			t.Fatal(err)
 		}
+		mustTakeDown(t, h, nic)
 		if stats, err := h.Network.Stats(t.Context(), both); err != nil || len(stats) != 2 || stats[1].Name != "eth1" {
 			t.Errorf("counters %+v, %v", stats, err)
 		}
