@@ -37,7 +37,7 @@ func (w *world) start1(containerID string) {
 	}
 }
 
-// oneAndAHalf is made into a guest of 2 CPUs and 391 MiB.
+// oneAndAHalf is made into a guest of 2 CPUs and 353 MiB.
 func oneAndAHalf() vm.Resources {
 	return vm.Resources{CPUPeriod: 100000, CPUQuota: 150000, CPUShares: 1536, MemoryLimit: 512 * vm.MiB, OOMScoreAdj: 900}
 }
@@ -88,11 +88,11 @@ func TestLimitsThatNeedAnotherMachineAreRefused(t *testing.T) {
 		change vm.Resources
 		says   []string
 	}{
-		"more memory": {nil, vm.Resources{MemoryLimit: vm.GiB}, []string{"the guest's memory of 391 MiB", "limit of 1024 MiB", "keep the limit", annotations.Memory}},
+		"more memory": {nil, vm.Resources{MemoryLimit: vm.GiB}, []string{"the guest's memory of 353 MiB", "limit of 1024 MiB", "keep the limit", annotations.Memory}},
 		"less memory": {nil, vm.Resources{MemoryLimit: 256 * vm.MiB}, []string{"limit of 256 MiB"}},
 		"more CPUs":   {nil, vm.Resources{CPUQuota: 200001}, []string{"has 2 CPUs", "cannot have 3", "up to 2 CPUs is possible"}},
 		"less memory than the guest was asked to have": {
-			map[string]string{annotations.Memory: "300Mi"}, vm.Resources{MemoryLimit: 400 * vm.MiB}, []string{"the guest has 300 MiB", "room for 279 MiB"},
+			map[string]string{annotations.Memory: "300Mi"}, vm.Resources{MemoryLimit: 400 * vm.MiB}, []string{"the guest has 300 MiB", "room for 241 MiB"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestALimitIsFreeAboveAMemoryThatWasAskedFor(t *testing.T) {
 	w := newWorld(t)
 	sb, c := w.made(oneAndAHalf(), map[string]string{annotations.Memory: "300Mi", annotations.VCPUs: "1"})
 	w.start1(c)
-	for _, change := range []vm.Resources{{MemoryLimit: 2 * vm.GiB, CPUQuota: 400000}, {MemoryLimit: 430 * vm.MiB}} {
+	for _, change := range []vm.Resources{{MemoryLimit: 2 * vm.GiB, CPUQuota: 400000}, {MemoryLimit: 468 * vm.MiB}} {
 		if err := w.svc.UpdateSandboxResources(t.Context(), sb, &change, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -219,7 +219,7 @@ func TestWhatAVMCannotHaveIsRefused(t *testing.T) {
 		"more CPUs":          {vm.SizeAsk{VCPUs: 5}, errdefs.ErrFailedPrecondition, annotations.VCPUsMax},
 		"more memory":        {vm.SizeAsk{Memory: vm.GiB + 2*vm.MiB}, errdefs.ErrFailedPrecondition, "from 256 MiB, which it has booted with, to 1024 MiB"},
 		"less memory":        {vm.SizeAsk{Memory: 255 * vm.MiB}, errdefs.ErrFailedPrecondition, "from 256 MiB"},
-		"more than the room": {vm.SizeAsk{Memory: 900 * vm.MiB}, errdefs.ErrFailedPrecondition, "there is only room for 711 MiB: the pod's memory limit"},
+		"more than the room": {vm.SizeAsk{Memory: 900 * vm.MiB}, errdefs.ErrFailedPrecondition, "there is only room for 673 MiB: the pod's memory limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -335,7 +335,7 @@ func TestAMachineFollowsItsLimitsWithinItsHeadroom(t *testing.T) {
 		if err := w.svc.UpdateContainerResources(t.Context(), c, change); err != nil {
 			t.Fatal(err)
 		}
-		room := (limit.memory - 120) * vm.MiB * 511 / 512 // less QEMU's part, roughly
+		room := (limit.memory - 158) * vm.MiB * 511 / 512 // less QEMU's part, roughly
 		vcpus, plugged := w.plugged(sb)
 		if got := boot + plugged*vm.MiB; got > room+vm.MiB || got < room-4*vm.MiB || int64(vcpus) != limit.guestCPUs {
 			t.Errorf("limit %+v: the guest has %d MiB and %d CPUs, room is %d", limit, got/vm.MiB, vcpus, room/vm.MiB)

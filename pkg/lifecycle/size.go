@@ -13,15 +13,17 @@ import (
 )
 
 // qemuOverhead is what QEMU itself takes beside the guest's RAM, in bytes. Measured
-// with QEMU 7.2 and this device set as PSS of a running guest less its RAM: 93-113 MiB
-// under tcg with a translation cache of 32 MiB, of which the cache and its page
-// descriptors are missing under kvm. Page tables add 1/512 of the RAM. What is charged to
-// the VM's group is less, since QEMU is placed there after its start: the peak of guests
-// that filled all of 103, 390 and 902 MiB of RAM was 66, 48 and 47 MiB above it.
+// with QEMU 7.2 and this device set as what is charged to the group of a guest under tcg,
+// whose translation cache of 32 MiB with its page descriptors is missing under kvm, less
+// its RAM: 47 to 66 MiB while it runs, and 40 to 60 more for a second of each reboot. There
+// the firmware maps device after device, and QEMU makes all its maps of memory anew for each,
+// faster than it frees the former ones; a boot before has the RAM already. The peak over
+// dozens of reboots was 93 MiB, with two more NICs on a busy host 146, with seven 171. Page
+// tables add 1/512 of the RAM.
 func qemuOverhead(accel vm.Accel, ram int64) int64 {
-	base := 64 * vm.MiB
+	base := 104 * vm.MiB
 	if accel == vm.AccelTCG {
-		base = 120 * vm.MiB
+		base = 158 * vm.MiB
 	}
 	return base + ram/512
 }

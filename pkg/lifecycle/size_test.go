@@ -25,17 +25,17 @@ func TestSizeOf(t *testing.T) {
 		err       string
 	}{
 		"nothing asked":                      {memory: vm.GiB, vcpus: 1},
-		"limit less overhead":                {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 391 * vm.MiB, vcpus: 1},
+		"limit less overhead":                {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 353 * vm.MiB, vcpus: 1},
 		"limit, overhead granted":            {sandbox: vm.SandboxSpec{Overhead: limit(160 * vm.MiB)}, container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 512 * vm.MiB, vcpus: 1},
-		"limit, too little overhead granted": {sandbox: vm.SandboxSpec{Overhead: limit(20 * vm.MiB)}, container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 411 * vm.MiB, vcpus: 1},
+		"limit, too little overhead granted": {sandbox: vm.SandboxSpec{Overhead: limit(20 * vm.MiB)}, container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, memory: 373 * vm.MiB, vcpus: 1},
 		"limit that is all overhead":         {container: vm.ContainerSpec{Resources: limit(126075360)}, err: "a guest of 0 MiB is too small"},
 		"more CPUs than a machine has":       {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: 256 * 100000, CPUPeriod: 100000}}, err: "a CPU limit of 256"},
 		"a quota beyond all bounds":          {container: vm.ContainerSpec{Resources: &vm.Resources{CPUQuota: math.MaxInt64, CPUPeriod: 1}}, err: "a CPU limit of"},
-		"pod's sum":                          {sandbox: vm.SandboxSpec{Resources: limit(512 * vm.MiB)}, memory: 391 * vm.MiB, vcpus: 1},
+		"pod's sum":                          {sandbox: vm.SandboxSpec{Resources: limit(512 * vm.MiB)}, memory: 353 * vm.MiB, vcpus: 1},
 		"annotation":                         {ask: vm.Overrides{Memory: 300 * vm.MiB, VCPUs: 3}, memory: 300 * vm.MiB, vcpus: 3},
 		"annotation within limit":            {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 128 * vm.MiB}, memory: 128 * vm.MiB, vcpus: 1},
-		"annotation over limit":              {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 512 * vm.MiB}, err: "only room for 391 MiB"},
-		"limit too small":                    {container: vm.ContainerSpec{Resources: limit(128 * vm.MiB)}, err: "a guest of 7 MiB is too small, 64 MiB are the least"},
+		"annotation over limit":              {container: vm.ContainerSpec{Resources: limit(512 * vm.MiB)}, ask: vm.Overrides{Memory: 512 * vm.MiB}, err: "only room for 353 MiB"},
+		"limit too small":                    {container: vm.ContainerSpec{Resources: limit(166 * vm.MiB)}, err: "a guest of 7 MiB is too small, 64 MiB are the least"},
 		"limit below the overhead":           {container: vm.ContainerSpec{Resources: limit(15 * vm.MiB)}, err: "a guest of 0 MiB is too small"},
 		"UEFI":                               {ask: vm.Overrides{Firmware: vm.FirmwareEFI, Memory: 256 * vm.MiB}, memory: 256 * vm.MiB, vcpus: 1},
 		"UEFI, too small":                    {ask: vm.Overrides{Firmware: vm.FirmwareEFI, Memory: 255 * vm.MiB}, err: "a guest of 255 MiB is too small to boot by UEFI (annotation vmlet.io/firmware), 256 MiB are the least"},
@@ -101,7 +101,7 @@ func TestHeadroomIsForThoseWhoAskOrAreBig(t *testing.T) {
 // limitFor is roomOf the other way round: what it says has room for the guest, and hardly more.
 func TestALimitForAGuestHasRoomForIt(t *testing.T) {
 	for _, brought := range []int64{0, 20 * vm.MiB, 160 * vm.MiB} {
-		for _, memory := range []int64{64 * vm.MiB, 391 * vm.MiB, vm.GiB, 64 * vm.GiB} {
+		for _, memory := range []int64{64 * vm.MiB, 353 * vm.MiB, vm.GiB, 64 * vm.GiB} {
 			sb := vm.SandboxSpec{Overhead: &vm.Resources{MemoryLimit: brought}}
 			sb.Resources = &vm.Resources{MemoryLimit: limitFor(memory, sb, vm.AccelTCG)}
 			if got := roomOf(sb, vm.ContainerSpec{}, vm.AccelTCG); got.bytes < memory || got.bytes > memory+vm.MiB/1024 {

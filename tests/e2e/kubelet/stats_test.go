@@ -34,7 +34,7 @@ spec:
 const mib = 1 << 20
 
 // overhead is what QEMU may take beside the guest's memory.
-const overhead = 120 * mib
+const overhead = 158 * mib
 
 // TestStatisticsThroughKubelet: what kubelet tells of a VM agrees with what the kernel has counted for QEMU, and with
 // what the guest sees of itself.
