@@ -219,7 +219,7 @@ func (w *arktosWalk) create() {
 		PodSandboxId: w.pod.SandboxID, SandboxConfig: w.config, Config: &arktosv1alpha2.ContainerConfig{
 			Metadata: &arktosv1alpha2.ContainerMetadata{Name: "vm"}, Image: &arktosv1alpha2.ImageSpec{Image: w.image}, Stdin: true, Tty: true, LogPath: "vm/0.log",
 			Annotations: map[string]string{"io.kubernetes.container.hash": "a1b2"},
-			Linux:       &arktosv1alpha2.LinuxContainerConfig{Resources: w.limits(288 * mib)},
+			Linux:       &arktosv1alpha2.LinuxContainerConfig{Resources: w.limits(328 * mib)},
 		},
 	})
 	w.pod = w.node.Adopt(harness.Pod{Name: "db"}, w.pod.SandboxID, created.GetContainerId())
@@ -299,10 +299,10 @@ func (w *arktosWalk) restore() {
 
 func (w *arktosWalk) resize() {
 	was := w.memory()
-	call(w, w.cri.UpdateContainerResources, &arktosv1alpha2.UpdateContainerResourcesRequest{ContainerId: w.pod.ContainerID, Linux: w.limits(416 * mib)})
+	call(w, w.cri.UpdateContainerResources, &arktosv1alpha2.UpdateContainerResourcesRequest{ContainerId: w.pod.ContainerID, Linux: w.limits(456 * mib)})
 	w.node.Eventually(time.Minute, func() error {
 		st := call(w, w.cri.ContainerStatus, &arktosv1alpha2.ContainerStatusRequest{ContainerId: w.pod.ContainerID}).GetStatus()
-		if is := w.memory(); is < was+100 || st.GetResources().GetMemoryLimitInBytes() != 416*mib || st.GetResources().GetCpuQuota() != 100000 {
+		if is := w.memory(); is < was+100 || st.GetResources().GetMemoryLimitInBytes() != 456*mib || st.GetResources().GetCpuQuota() != 100000 {
 			return fmt.Errorf("the guest has %d MiB, had %d; its limits are %v", is, was, st.GetResources())
 		}
 		return nil

@@ -263,7 +263,7 @@ func TestALimitMovesTheMemoryOfAVM(t *testing.T) {
 	node := harness.StartNode(t)
 	pod := node.Run(harness.Pod{
 		Name: "limits", Annotations: map[string]string{"vmlet.io/max-memory": "512Mi", "vmlet.io/max-vcpus": "2"},
-		Resources: &runtimeapi.LinuxContainerResources{CpuPeriod: 100000, CpuQuota: 100000, MemoryLimitInBytes: 288 * mib},
+		Resources: &runtimeapi.LinuxContainerResources{CpuPeriod: 100000, CpuQuota: 100000, MemoryLimitInBytes: 328 * mib},
 	})
 	pod.WaitReady()
 	w := &sizeWorld{t: t, node: node, pod: pod}
@@ -274,10 +274,10 @@ func TestALimitMovesTheMemoryOfAVM(t *testing.T) {
 		})
 		return err
 	}
-	err := update(544*mib, 200000)
+	err := update(584*mib, 200000)
 	for try := 0; err != nil && try < 4 && strings.Contains(err.Error(), "translation cache"); try++ {
 		w.fillCache()
-		err = update(544*mib, 200000)
+		err = update(584*mib, 200000)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -293,13 +293,13 @@ func TestALimitMovesTheMemoryOfAVM(t *testing.T) {
 		return nil
 	})
 	pod.Exec("umount", "/full")
-	if err := update(288*mib, 50000); err != nil {
+	if err := update(328*mib, 50000); err != nil {
 		t.Fatal(err)
 	}
 	if now := w.total(); now != boot {
 		t.Errorf("the guest has %d bytes, had %d", now, boot)
 	}
-	if got := pod.Status().GetResources().GetLinux(); got.GetMemoryLimitInBytes() != 288*mib || got.GetCpuQuota() != 50000 {
+	if got := pod.Status().GetResources().GetLinux(); got.GetMemoryLimitInBytes() != 328*mib || got.GetCpuQuota() != 50000 {
 		t.Errorf("told %v", got)
 	}
 	if err := update(800*mib, 0); status.Code(err) != codes.FailedPrecondition {
