@@ -404,6 +404,68 @@ func TestDisksAfterACrash(t *testing.T) {
 	}
 }
 
+// TestADetachThatFailedIsFinished, by itself and at the latest before the VM's next start: what its definition has of the disk
+// is a file that a snapshot has had since.
+func TestADetachThatFailedIsFinished(t *testing.T) {
+	refused := errors.New("as the test wants it")
+	for name, then := range map[string]func(w *world, c string){
+		"by itself": func(*world, string) { time.Sleep(time.Hour) },
+		"before a start": func(w *world, c string) {
+			synctest.Wait() // what goes on by itself has failed
+			noError(w.t, w.svc.StartContainer(w.t.Context(), c))
+			if live := w.live(w.container(c).SandboxID); len(live) > 0 {
+				w.t.Errorf("it started with %q", live)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				sb := w.sandbox("a")
+				c := w.created(sb, 0)
+				d := w.attach(sb, "data", bySize)
+				if _, err := w.take(sb, "s", false); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					w.hypervisor.FailNext("ForgetDisk", refused)
+				}
+				if err := w.svc.DetachDisk(t.Context(), sb, "data", vm.DetachRequest{}); !errors.Is(err, refused) {
+					t.Fatal(err)
+				}
+				then(w, c)
+				if got := w.dataDisk(sb, "data"); got.State != vm.DataDiskDetached || got.Path == d.Path {
+					t.Errorf("it is %+v", got)
+				}
+				if defined := w.defined(sb); len(defined) > 0 {
+					t.Errorf("defined: %q", defined)
+				}
+			})
+		})
+	}
+}
+
+// TestADetachEndsBeforeARestore: the machine that a restore makes does not have a disk that its guest was to let go of.
+func TestADetachEndsBeforeARestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sb, _ := w.running("a")
+		for _, name := range []string{"without", "with"} {
+			if _, err := w.take(sb, name, false); err != nil {
+				t.Fatal(err)
+			}
+			w.attach(sb, "data", bySize)
+		}
+		w.hypervisor.HoldDisks(true)
+		detached := make(chan error)
+		go func() { detached <- w.svc.DetachDisk(t.Context(), sb, "data", vm.DetachRequest{Wait: time.Minute}) }()
+		synctest.Wait()
+		noError(t, w.svc.RestoreSnapshot(t.Context(), sb, vm.RestoreRequest{Name: "without"}))
+		noError(t, <-detached)
+		w.wantDisks(sb)
+	})
+}
+
 // lose takes a disk out of the machine that runs while nobody listens.
 func (w *world) lose(sandboxID, target string) {
 	w.t.Helper()

@@ -156,7 +156,7 @@ func (s *Service) beginDetach(ctx context.Context, sandboxID, name string, remov
 		return d, false, err
 	}
 	if !plugged {
-		return d, true, s.finishDetach(ctx, sandboxID, d)
+		return d, true, s.finishOrGoOn(ctx, sandboxID, d)
 	}
 	if err := s.deps.Hypervisor.UnplugDisk(ctx, sandboxID, d.Target); err != nil {
 		_, undoErr := s.recordDataDisk(sandboxID, "data disk stays", was)
@@ -190,13 +190,22 @@ func (s *Service) endDetach(ctx context.Context, sandboxID string, asked vm.Data
 		return false, nil // libvirt is away: it will tell when it is back
 	}
 	if _, plugged := live[d.Target]; !plugged {
-		return true, s.finishDetach(ctx, sandboxID, d)
+		return true, s.finishOrGoOn(ctx, sandboxID, d)
 	}
 	if late {
 		d.State, d.Delete = vm.DataDiskAttached, false
 		_, err = s.recordDataDisk(sandboxID, "data disk stays", d)
 	}
 	return false, err
+}
+
+// finishOrGoOn is finishDetach; what it cannot do is tried again when nobody waits for it any more.
+func (s *Service) finishOrGoOn(ctx context.Context, sandboxID string, d vm.DataDisk) error {
+	err := s.finishDetach(ctx, sandboxID, d)
+	if err != nil {
+		s.settleDisksLater(sandboxID) //nolint:contextcheck // it outlives the call
+	}
+	return err
 }
 
 // finishDetach does what is left to do of a detach once no machine has the disk. Under the sandbox's lock.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
@@ -115,6 +116,26 @@ func (s *Service) finishAttach(ctx context.Context, sandboxID string, d vm.DataD
 	d.State = vm.DataDiskAttached
 	_, err := s.recordDataDisk(sandboxID, "data disk attached", d)
 	return err
+}
+
+// changing tells whether a data disk is on its way into the machine or out of it.
+func changing(sb vm.Sandbox) bool {
+	return slices.ContainsFunc(sb.Status.DataDisks, func(d vm.DataDisk) bool {
+		return d.State == vm.DataDiskAttaching || d.State == vm.DataDiskDetaching
+	})
+}
+
+// endDiskChanges finishes what was begun with the data disks of a VM that does not run, before it starts: a disk that is not
+// attached any more is still in its definition, and with a file that it may have left to a snapshot since. Under the
+// sandbox's lock.
+func (s *Service) endDiskChanges(ctx context.Context, sb vm.Sandbox) (vm.Sandbox, error) {
+	if !changing(sb) {
+		return sb, nil
+	}
+	if err := s.settleDisks(ctx, sb.ID); err != nil {
+		return sb, err
+	}
+	return s.deps.Store.Sandboxes.Get(sb.ID)
 }
 
 // settleDisksLater is settleDisks until it succeeds, for whom it is too late to wait.

@@ -141,7 +141,7 @@ func (s *Service) bootDisk(sb vm.Sandbox) (vm.Container, diskInTree, error) {
 	return vm.Container{}, diskInTree{tree: ownTree(sb)}, fmt.Errorf("it has no root disk: no container was created in it: %w", errdefs.ErrFailedPrecondition)
 }
 
-// trueDefinition has the next QEMU of a VM find its disk as it is: before each start. It returns the sandbox as it is then.
+// trueDefinition has the next QEMU of a VM find its disks as they are: before each start. It returns the sandbox as it is then.
 // A start that was cut short has a QEMU already, on a definition that was true.
 func (s *Service) trueDefinition(ctx context.Context, sandboxID string) (vm.Sandbox, error) {
 	if err := s.merges.interrupt(ctx, sandboxID); err != nil {
@@ -151,11 +151,14 @@ func (s *Service) trueDefinition(ctx context.Context, sandboxID string) (vm.Sand
 		return vm.Sandbox{}, err
 	}
 	sb, err := s.deps.Store.Sandboxes.Get(sandboxID)
-	if err != nil || !s.presentTree(sb).Stale {
+	if err != nil || !s.presentTree(sb).Stale && !changing(sb) {
 		return sb, err
 	}
 	d, err := s.deps.Hypervisor.Domain(ctx, sandboxID)
 	if err != nil || d.State.Active() {
+		return sb, err
+	}
+	if sb, err = s.endDiskChanges(ctx, sb); err != nil {
 		return sb, err
 	}
 	if err := s.redefine(ctx, sb); err != nil {

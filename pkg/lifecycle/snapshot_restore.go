@@ -320,6 +320,9 @@ func (s *Service) restoreVM(ctx context.Context, c vm.Container) error {
 // on record any more.
 func (s *Service) launchRestored(ctx context.Context, sb vm.Sandbox, c vm.Container) (surplus bool, err error) {
 	intent := c.Status.Restore
+	if sb, err = s.endDiskChanges(ctx, sb); err != nil {
+		return false, err
+	}
 	if err := s.redefine(ctx, sb); err != nil {
 		return false, err
 	}

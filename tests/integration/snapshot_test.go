@@ -109,6 +109,35 @@ func (s snapshotted) count() int {
 	return n
 }
 
+// remember has the guest's memory hold a word, which memory that was taken before does not.
+func (s snapshotted) remember(word string) {
+	s.t.Helper()
+	s.Exec("sh", "-c", "echo >/run/word-"+word)
+}
+
+// remembers proves that the guest's memory holds a word, or that it does not.
+func (s snapshotted) remembers(word string, want bool) {
+	s.t.Helper()
+	if got := s.Exec("sh", "-c", "[ -e /run/word-"+word+" ] && echo true || echo false"); got != strconv.FormatBool(want) {
+		s.t.Errorf("the guest's memory holds %q: %s", word, got)
+	}
+}
+
+// counts proves that the guest counts on, from no less than it had counted to.
+func (s snapshotted) counts(from int) {
+	s.t.Helper()
+	first := s.count()
+	if first < from {
+		s.t.Errorf("it has counted to %d, and had to %d before", first, from)
+	}
+	s.node.Eventually(time.Minute, func() error {
+		if now := s.count(); now <= first {
+			return fmt.Errorf("it counts no more: %d", now)
+		}
+		return nil
+	})
+}
+
 // only waits until nothing but a disk is left of snapshots.
 func (s snapshotted) only() {
 	s.t.Helper()
@@ -144,11 +173,13 @@ func TestSnapshotsOfAGuest(t *testing.T) {
 	s.mustTake("disk", false)
 	s.write("two")
 	boot := s.BootID()
+	counted := s.count()
+	s.remember("before")
 	memory := s.mustTake("memory", true)
 	if !memory.GetMemory() || memory.GetMemoryBytes() == 0 || memory.GetParent() != "disk" || !memory.GetCurrent() {
 		t.Errorf("it is told as %v", memory)
 	}
-	counted := s.count()
+	s.remember("after")
 	if now := s.BootID(); now != boot {
 		t.Errorf("boot %s, was %s", now, boot)
 	}
@@ -159,17 +190,12 @@ func TestSnapshotsOfAGuest(t *testing.T) {
 	if err := s.restore("nothing"); status.Code(err) != codes.NotFound {
 		t.Errorf("restore of none: %v", err)
 	}
-	node.Eventually(time.Minute, func() error {
-		if now := s.count(); now < counted+50 {
-			return fmt.Errorf("counted to %d, %d when the memory was taken", now, counted)
-		}
-		return nil
-	})
+	s.counts(counted)
 
 	s.mustRestore("memory")
-	if now := s.count(); now > counted+40 {
-		t.Errorf("the guest has counted to %d, and to %d when its memory was taken", now, counted)
-	}
+	s.remembers("before", true)
+	s.remembers("after", false)
+	s.counts(counted)
 	if now := s.BootID(); now != boot {
 		t.Errorf("boot %s, was %s", now, boot)
 	}
