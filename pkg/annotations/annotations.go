@@ -86,7 +86,7 @@ var keys = []Key{
 	},
 	{
 		Name: MemoryMax, Values: quantityValues, parse: parseMaxMemory,
-		Doc: "how much RAM the guest can be given while it runs, in place of what defaults.memoryHeadroom says; costs a small guest 64 MiB",
+		Doc: "how much RAM the guest can be given while it runs, in place of what defaults.memoryHeadroom says; the kernel of a guest of less than 4 GiB sets 64 MiB aside for it, so 160Mi of memory are the least",
 	},
 	{
 		Name: RootSize, Values: quantityValues, parse: parseRootSize,

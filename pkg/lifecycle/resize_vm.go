@@ -140,6 +140,9 @@ func (s *Service) beginVMResize(ctx context.Context, sb vm.Sandbox, c vm.Contain
 		if err := s.gateAsk(sb, sb.Status.Asked, req.SizeAsk); err != nil {
 			return err
 		}
+		if err := s.mayBeMade(sb, next); err != nil {
+			return err
+		}
 		return s.recordAsked(sb, next)
 	}
 	if c.Status.State != vm.ContainerRunning {
@@ -161,6 +164,16 @@ func (s *Service) beginVMResize(ctx context.Context, sb vm.Sandbox, c vm.Contain
 		terms.Asked.Memory = to.Memory // as it was rounded
 	}
 	return s.beginResize(ctx, sb, c, s.newResize(sb, c, to, terms, req.Wait))
+}
+
+// mayBeMade refuses a size that no later machine of the sandbox could be made with, whatever its container says.
+func (s *Service) mayBeMade(sb vm.Sandbox, next vm.SizeAsk) error {
+	ask, err := annotations.Parse(sb.Spec.AllSettings())
+	if err != nil {
+		return err
+	}
+	_, err = sizeOf(sb.Present(), vm.ContainerSpec{}, asked(ask, next), *s.defaults.Load(), s.Accel())
+	return err
 }
 
 // mayResize refuses to resize a VM that something else is being done to.

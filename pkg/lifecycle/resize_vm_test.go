@@ -290,6 +290,8 @@ func TestTheNextMachineHasWhatWasAskedFor(t *testing.T) {
 	if did.Memory.Outcome != vm.ResizeNextMachine {
 		t.Errorf("told %+v", did.Memory)
 	}
+	_, err := w.svc.Resize(t.Context(), sb, vm.ResizeRequest{SizeAsk: vm.SizeAsk{Memory: 128 * vm.MiB}})
+	w.refuses(err, errdefs.ErrInvalidArgument, "160 MiB are the least")
 	w.created(sb, 1)
 	if m, _ := w.hypervisor.Machine(sb); m.CPU.Count != 1 || m.Memory != 640*vm.MiB || m.BootMemory != 640*vm.MiB {
 		t.Errorf("the next machine is %+v", m)

@@ -46,7 +46,12 @@ func sizeOf(sb vm.SandboxSpec, c vm.ContainerSpec, ask vm.Overrides, d Defaults,
 	if d.MaxVCPUs == 0 && accel == vm.AccelKVM {
 		d.MaxVCPUs = placesWithKVM
 	}
-	return withHeadroom(vm.MachineSize{VCPUs: int(vcpus), Memory: memory}, ask, d), nil
+	size := withHeadroom(vm.MachineSize{VCPUs: int(vcpus), Memory: memory}, ask, d)
+	if size.MaxMemory > 0 && memory < leastForHeadroom {
+		return vm.MachineSize{}, fmt.Errorf("a guest of %d MiB is too small to be given more memory while it runs (annotation %s), for which its kernel sets 64 MiB aside; %d MiB are the least: %s: %w",
+			memory/vm.MiB, annotations.MemoryMax, leastForHeadroom/vm.MiB, roomOf(sb, c, accel).why, errdefs.ErrInvalidArgument)
+	}
+	return size, nil
 }
 
 // placesWithKVM is how many CPUs a machine has places for where nobody says. Under tcg it has none beyond its own: QEMU would
@@ -56,6 +61,10 @@ const placesWithKVM = 4
 // headroomFrom is the memory from which on a guest has headroom for more without being asked: a guest that may get memory
 // above 4 GiB sets 64 MiB aside at once (Linux's swiotlb), which a small one cannot spare.
 const headroomFrom = vm.GiB
+
+// leastForHeadroom is what a guest with headroom takes to boot, in bytes: the tiny guest stops for good in its boot with 136 MiB,
+// and with 144 it has 1 MiB free.
+const leastForHeadroom = 160 * vm.MiB
 
 // withHeadroom adds what a machine can be given while it runs. What is asked for that is less than it begins with is none.
 func withHeadroom(size vm.MachineSize, ask vm.Overrides, d Defaults) vm.MachineSize {
