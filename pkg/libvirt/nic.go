@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -27,22 +28,37 @@ const lastLook = 5 * time.Second
 // errNICHeld is a guest that does not let go of a NIC.
 var errNICHeld = fmt.Errorf("the guest does not let go of the device: %w", context.DeadlineExceeded)
 
-// PlugNIC implements lifecycle.Hypervisor.
+// PlugNIC implements lifecycle.Hypervisor. The machine is looked at first where there is a tap of the name, which an earlier try
+// has left; elsewhere only if libvirt refuses, as it does before it does anything where the machine has the NIC.
 func (h *Hypervisor) PlugNIC(ctx context.Context, id string, nic vm.NIC) error {
 	return h.withOn(ctx, h.starts, "plug NIC", id, func(dom *virt.Domain) error {
-		live, err := liveOf(dom)
-		if err != nil {
-			return err
-		}
-		if _, there := live.nicAlias(nic.Tap); there {
-			return nil
-		}
-		if gone, err := strayGone(dom, nic); err != nil || !gone {
-			return orStray(err) // it is not waited for here
+		if _, err := net.InterfaceByName(nic.Tap); err == nil {
+			if there, err := hasNIC(dom, nic); there || err != nil {
+				return err
+			}
+			if gone, err := strayGone(dom, nic); err != nil || !gone {
+				return orStray(err) // it is not waited for here
+			}
 		}
 		nic.Down = true // until it is wired
-		return plugNIC(dom, nic, virt.DOMAIN_DEVICE_MODIFY_LIVE)
+		err := plugNIC(dom, nic, virt.DOMAIN_DEVICE_MODIFY_LIVE)
+		if err == nil {
+			return nil
+		}
+		if there, lookErr := hasNIC(dom, nic); there || lookErr != nil {
+			return lookErr
+		}
+		return err
 	})
+}
+
+// hasNIC tells whether the machine that runs has a NIC, as far as libvirt knows.
+func hasNIC(dom *virt.Domain, nic vm.NIC) (there bool, err error) {
+	live, err := liveOf(dom)
+	if err == nil {
+		_, there = live.nicAlias(nic.Tap)
+	}
+	return there, err
 }
 
 // UnplugNIC implements lifecycle.Hypervisor. libvirt says by an event that the guest has let go; the machine is looked at all

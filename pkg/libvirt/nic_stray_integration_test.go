@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	virt "libvirt.org/go/libvirt"
 
@@ -47,6 +49,53 @@ func TestANICThatADeadLibvirtdHasLeft(t *testing.T) {
 		t.Errorf("plug it again: %v", err)
 	}
 	g.letGo(nic)
+}
+
+// TestANICThatIsWiredIsPluggedOnce: its tap is in another namespace, where nobody looks for it.
+func TestANICThatIsWiredIsPluggedOnce(t *testing.T) {
+	h := newHypervisor(t, testOwner)
+	g := newGuest(t, h, nil)
+	g.start()
+	ctx := testContext(t)
+	nic := vm.NIC{Name: "eth1", Tap: "vml" + g.id[:10] + "1", MAC: "02:00:00:00:00:02", MTU: 1450}
+	g.must(h.PlugNIC(ctx, g.id, nic))
+	netns := otherNetNS(t)
+	tap, err := netlink.LinkByName(nic.Tap)
+	g.must(err)
+	g.must(netlink.LinkSetNsFd(tap, int(netns.Fd())))
+
+	if err := h.PlugNIC(ctx, g.id, nic); err != nil {
+		t.Errorf("plug it again: %v", err)
+	}
+	g.withMonitor(func(dom *virt.Domain) {
+		if all, err := interfacesOf(dom, 0); err != nil || len(all) != 1 {
+			t.Errorf("the machine has %d NICs, %v, want 1", len(all), err)
+		}
+	})
+	if _, err := net.InterfaceByName(nic.Tap); err == nil {
+		t.Error("there is a second tap")
+	}
+	g.letGo(nic)
+}
+
+// otherNetNS is a network namespace that goes with the test.
+func otherNetNS(t *testing.T) *os.File {
+	t.Helper()
+	made := make(chan error, 1)
+	var netns *os.File
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			netns, err = os.Open("/proc/thread-self/ns/net")
+		}
+		made <- err
+	}()
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netns.Close() }) //nolint:errcheck // a test's
+	return netns
 }
 
 // letGo unplugs a NIC; resets grant it, since the guest, which may be in its firmware, does not.
