@@ -138,18 +138,21 @@ func (s snapshotted) counts(from int) {
 	})
 }
 
-// only waits until nothing but a disk is left of snapshots.
+// only waits until nothing but a disk is left of snapshots, with what its firmware keeps.
 func (s snapshotted) only() {
 	s.t.Helper()
 	s.node.Eventually(time.Minute, func() error {
-		var roots []string
+		var roots, kept []string
 		for _, name := range s.node.SandboxFiles(s.SandboxID) {
-			if strings.HasPrefix(name, "root") || strings.HasPrefix(name, "memory") {
+			switch {
+			case strings.HasSuffix(name, ".nvram"): // it may have the name of another layer
+				kept = append(kept, name)
+			case strings.HasPrefix(name, "root") || strings.HasPrefix(name, "memory"):
 				roots = append(roots, name)
 			}
 		}
-		if len(roots) != 1 {
-			return fmt.Errorf("the sandbox holds %v", roots)
+		if len(roots) != 1 || len(kept) > 1 {
+			return fmt.Errorf("the sandbox holds %v, and of firmware %v", roots, kept)
 		}
 		return nil
 	})
