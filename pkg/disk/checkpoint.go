@@ -157,7 +157,7 @@ func (d *Disks) writeCheckpoint(ctx context.Context, where vm.CheckpointFolder, 
 	}
 	sum := newSummed(ctx, src)
 	sum.told = func() { told(vm.Progress{Done: sum.size, Total: info.Size()}) }
-	_, err = io.Copy(dst, sum)
+	err = copyFlushed(dst, sum)
 	if err = errors.Join(err, dst.Sync(), dst.Close()); err != nil {
 		return out, err
 	}

@@ -99,7 +99,7 @@ func (d *Disks) readCheckpoint(ctx context.Context, dir string) (c vm.Checkpoint
 // FetchDisk implements lifecycle.Disks.
 func (d *Disks) FetchDisk(ctx context.Context, dir string, file vm.CheckpointFile, path string) error {
 	return d.fetch(ctx, dir, file, path, d.owner, func(dst *os.File, src *summed) error {
-		if _, err := io.Copy(dst, src); err != nil {
+		if err := copyFlushed(dst, src); err != nil {
 			return err
 		}
 		head := make([]byte, qcow2head.Size)
@@ -130,8 +130,7 @@ func (d *Disks) FetchMemory(ctx context.Context, dir string, file vm.CheckpointF
 		if _, err := dst.Write(changed); err != nil {
 			return err
 		}
-		_, err = io.Copy(dst, src)
-		return err
+		return copyFlushed(dst, src)
 	})
 }
 
