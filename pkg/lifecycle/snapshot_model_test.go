@@ -425,6 +425,7 @@ func (m *snapshots) check() {
 			m.rt.Fatalf("QEMU writes to %s, and on record is %s", writes, m.disk())
 		}
 		m.devices()
+		st = m.tree() // layers may have been merged meanwhile
 	}
 	m.checkData()
 	for _, snap := range st.Snapshots {
