@@ -45,10 +45,11 @@ func (h *Hypervisor) PlugNIC(ctx context.Context, id string, nic vm.NIC) error {
 		if err == nil {
 			return nil
 		}
-		if there, lookErr := hasNIC(dom, nic); there || lookErr != nil {
-			return lookErr
+		there, lookErr := hasNIC(dom, nic)
+		if there {
+			return nil
 		}
-		return err
+		return errors.Join(lookErr, err)
 	})
 }
 

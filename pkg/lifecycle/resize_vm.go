@@ -166,13 +166,16 @@ func (s *Service) beginVMResize(ctx context.Context, sb vm.Sandbox, c vm.Contain
 	return s.beginResize(ctx, sb, c, s.newResize(sb, c, to, terms, req.Wait))
 }
 
-// mayBeMade refuses a size that no later machine of the sandbox could be made with, whatever its container says.
+// mayBeMade refuses a size that no later machine of the sandbox could be made with, whatever its container says. What limits have no
+// room for is no reason: they may have by then.
 func (s *Service) mayBeMade(sb vm.Sandbox, next vm.SizeAsk) error {
 	ask, err := annotations.Parse(sb.Spec.AllSettings())
 	if err != nil {
 		return err
 	}
-	_, err = sizeOf(sb.Present(), vm.ContainerSpec{}, asked(ask, next), *s.defaults.Load(), s.Accel())
+	sb.Status.Asked = next
+	ask = asked(ask, askedNow(sb, vm.ContainerSpec{}, s.Accel()))
+	_, err = sizeOf(sb.Present(), vm.ContainerSpec{}, ask, *s.defaults.Load(), s.Accel())
 	return err
 }
 

@@ -298,6 +298,20 @@ func TestTheNextMachineHasWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// What was asked for and limits have no room for now is kept: it counts once they have, and holds up nothing else that is asked for.
+func TestTheNextMachineIsAskedForMoreThanItsLimits(t *testing.T) {
+	w := newWorld(t)
+	sb, c := w.made(oneAndAHalf(), nil)
+	w.start1(c)
+	w.hypervisor.PowerOff(sb)
+	w.exit(c)
+	for _, ask := range []vm.SizeAsk{{Memory: 64 * vm.GiB}, {VCPUs: 2}} {
+		if _, err := w.svc.Resize(t.Context(), sb, vm.ResizeRequest{SizeAsk: ask}); err != nil {
+			t.Errorf("%+v: %v", ask, err)
+		}
+	}
+}
+
 func TestAClosedGateKeepsASize(t *testing.T) {
 	w := newWorld(t)
 	sb, c := w.roomyPod()

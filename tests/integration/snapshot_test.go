@@ -138,21 +138,18 @@ func (s snapshotted) counts(from int) {
 	})
 }
 
-// only waits until nothing but a disk is left of snapshots, with what its firmware keeps.
+// only waits until nothing but a disk is left of snapshots.
 func (s snapshotted) only() {
 	s.t.Helper()
 	s.node.Eventually(time.Minute, func() error {
-		var roots, kept []string
+		var roots []string
 		for _, name := range s.node.SandboxFiles(s.SandboxID) {
-			switch {
-			case strings.HasSuffix(name, ".nvram"): // it may have the name of another layer
-				kept = append(kept, name)
-			case strings.HasPrefix(name, "root") || strings.HasPrefix(name, "memory"):
+			if strings.HasPrefix(name, "root") || strings.HasPrefix(name, "memory") {
 				roots = append(roots, name)
 			}
 		}
-		if len(roots) != 1 || len(kept) > 1 {
-			return fmt.Errorf("the sandbox holds %v, and of firmware %v", roots, kept)
+		if len(roots) != 1 {
+			return fmt.Errorf("the sandbox holds %v", roots)
 		}
 		return nil
 	})
